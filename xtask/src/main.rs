@@ -1,0 +1,54 @@
+//! What a newcomer and CI type: `cargo xtask setup | run | test | docs`.
+//!
+//! It exists because the eBPF programs need things cargo does not bring (the sources of `core`, LLVM, bpf-linker), and
+//! it must work before they are there: it depends on nothing of this workspace and compiles in seconds.
+
+mod child;
+mod docs;
+mod privilege;
+mod run;
+mod setup;
+mod test;
+mod workspace;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use clap::Parser;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Set up, run and test firstfin", version)]
+enum Task {
+    /// Make everything present that the build and the tests need. Safe to run twice.
+    Setup,
+    /// Set up, build in release mode, and run firstfin, through sudo when not root.
+    Run {
+        /// What firstfin gets, after `--`. Without any it prints its help.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Set up, then run every test of the workspace, the kernel tests as root, and count what was skipped.
+    Test {
+        /// Run only the tests whose name contains this.
+        filter: Option<String>,
+    },
+    /// Write docs/generated: manual page, completions, JSON schema, command reference.
+    Docs {
+        /// Change nothing; fail when docs/generated is not what the program would write.
+        #[arg(long)]
+        check: bool,
+    },
+}
+
+/// 0: done. 1: a test failed, or the documents drifted. 2: it could not be done.
+fn main() -> ExitCode {
+    let done = match Task::parse() {
+        Task::Setup => setup::setup(),
+        Task::Run { arguments } => run::run(&arguments),
+        Task::Test { filter } => test::test(filter.as_deref()),
+        Task::Docs { check } => docs::docs(check),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::from(2)
+    })
+}

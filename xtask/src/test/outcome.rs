@@ -1,0 +1,154 @@
+//! What test harnesses print, read line by line: counts, names of failed tests, skipped tests and their reasons.
+//!
+//! Both libtest and libtest-mimic print one line a test and one a suite. A test that finds out while running that it
+//! cannot run prints `SKIP <test>: <reason>`, because a harness has no room for the reason of every kind of skip.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Added up over the suites of one cargo run.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Outcome {
+    /// Harnesses that reported a result.
+    pub(super) suites: u32,
+    pub(super) passed: u32,
+    pub(super) failed: u32,
+    pub(super) ignored: u32,
+    pub(super) failed_names: BTreeSet<String>,
+    /// Ignored or skipped test -> the reason, where one was given.
+    reasons: BTreeMap<String, Option<String>>,
+}
+
+impl Outcome {
+    pub(super) fn read(&mut self, line: &str) {
+        let line = line.trim_end();
+        if let Some(counts) = line.strip_prefix("test result: ") {
+            self.suites += 1;
+            self.passed += count(counts, "passed");
+            self.failed += count(counts, "failed");
+            self.ignored += count(counts, "ignored");
+        } else if let Some(skip) = line.strip_prefix("SKIP ") {
+            if let Some((name, reason)) = skip.split_once(": ") {
+                self.reasons.insert(name.trim().to_owned(), Some(reason.trim().to_owned()));
+            }
+        } else if let Some((name, result)) = line.strip_prefix("test ").and_then(|test| test.rsplit_once(" ... ")) {
+            let name = name.trim();
+            if result.starts_with("FAILED") {
+                self.failed_names.insert(name.to_owned());
+            } else if let Some(reason) = result.strip_prefix("ignored") {
+                let given = reason.trim_matches([',', ' ', '(', ')']);
+                let reason = self.reasons.entry(name.to_owned()).or_default();
+                if !given.is_empty() {
+                    *reason = Some(given.to_owned());
+                }
+            }
+        }
+    }
+
+    /// Counts a test that was not started at all.
+    pub(super) fn skip(&mut self, name: &str, reason: &str) {
+        self.ignored += 1;
+        self.reasons.insert(name.trim().to_owned(), Some(reason.to_owned()));
+    }
+
+    pub(super) fn add(&mut self, other: &Self) {
+        self.suites += other.suites;
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.ignored += other.ignored;
+        self.failed_names.extend(other.failed_names.iter().cloned());
+        self.reasons.extend(other.reasons.clone());
+    }
+
+    /// `<test>: <reason>`, sorted.
+    pub(super) fn skipped(&self) -> Vec<String> {
+        let reason = |reason: &Option<String>| reason.clone().unwrap_or_else(|| "it gives no reason".to_owned());
+        self.reasons.iter().map(|(name, given)| format!("{name}: {}", reason(given))).collect()
+    }
+}
+
+/// The number in front of a word: `ok. 5 passed; 0 failed; 1 ignored; ...`.
+fn count(counts: &str, word: &str) -> u32 {
+    let mut words = counts.split([' ', ';']).filter(|word| !word.is_empty());
+    let mut before = words.next();
+    words
+        .find_map(|this| {
+            let number = before.replace(this)?;
+            (this == word).then(|| number.parse().ok())?
+        })
+        .unwrap_or(0)
+}
+
+/// A line without the escape sequences that colour it.
+pub(super) fn without_colours(line: &str) -> String {
+    let mut parts = line.split("\x1b[");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        // A sequence ends with its first letter.
+        plain.extend(part.chars().skip_while(|c| !c.is_ascii_alphabetic()).skip(1));
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(lines: &[&str]) -> Outcome {
+        let mut outcome = Outcome::default();
+        lines.iter().for_each(|line| outcome.read(line));
+        outcome
+    }
+
+    #[test]
+    fn suites_of_libtest_add_up() {
+        let outcome = read(&[
+            "running 3 tests",
+            "test plan::tests::first ... ok",
+            "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 2 filtered out; finished in 0.00s",
+            "test decode::tests::short ... FAILED",
+            "test result: FAILED. 12 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.20s",
+        ]);
+        assert_eq!((outcome.suites, outcome.passed, outcome.failed, outcome.ignored), (2, 15, 1, 1));
+        assert_eq!(outcome.failed_names, BTreeSet::from(["decode::tests::short".to_owned()]));
+    }
+
+    #[test]
+    fn the_reason_of_a_skip_is_found_in_all_three_places() {
+        let outcome = read(&[
+            "test slow ... ignored, takes an hour",
+            "test io_uring_close   ... ignored (this kernel has no io_uring)",
+            "SKIP mptcp: CONFIG_MPTCP is not set",
+            "test mptcp ... ignored",
+            "test silent ... ignored",
+        ]);
+        assert_eq!(
+            outcome.skipped(),
+            [
+                "io_uring_close: this kernel has no io_uring",
+                "mptcp: CONFIG_MPTCP is not set",
+                "silent: it gives no reason",
+                "slow: takes an hour",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_reason_may_come_after_the_test_was_reported() {
+        let outcome = read(&["test mptcp ... ignored", "SKIP mptcp: CONFIG_MPTCP is not set"]);
+        assert_eq!(outcome.skipped(), ["mptcp: CONFIG_MPTCP is not set"]);
+    }
+
+    #[test]
+    fn other_lines_count_nothing() {
+        assert_eq!(read(&["   Compiling firstfin v0.1.0", "test", "test result", "SKIP nothing said", ""]), read(&[]));
+    }
+
+    #[test]
+    fn colours_are_taken_off() {
+        assert_eq!(
+            without_colours("\x1b[1m\x1b[92m  Executable\x1b[0m tests/cli.rs (x)"),
+            "  Executable tests/cli.rs (x)"
+        );
+        assert_eq!(without_colours("plain"), "plain");
+    }
+}

@@ -1,0 +1,45 @@
+//! Where things are: the workspace, what setup installs into it, and the cargo that started this.
+
+use std::{
+    env,
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result};
+
+/// The folder of the workspace. Asked from the environment, because a checkout may have moved since it was compiled.
+pub(crate) fn root() -> Result<PathBuf> {
+    let xtask = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| OsString::from(env!("CARGO_MANIFEST_DIR")));
+    Path::new(&xtask).parent().map(Path::to_path_buf).context("the folder of xtask has no parent")
+}
+
+/// What setup installs, and its notes.
+pub(crate) fn installed() -> Result<PathBuf> {
+    Ok(root()?.join(".toolchain"))
+}
+
+/// cargo, in the workspace. The one that started this, so that one toolchain builds everything for the host.
+pub(crate) fn cargo() -> Result<Command> {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
+    cargo.current_dir(root()?);
+    Ok(cargo)
+}
+
+/// The first file of that name in the folders of `PATH`.
+pub(crate) fn find_on_path(program: &str) -> Option<PathBuf> {
+    env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(program)).find(|file| file.is_file())
+}
+
+/// The target triple of this machine, as rustc names it.
+pub(crate) fn host() -> Result<String> {
+    let mut rustc = Command::new("rustc");
+    rustc.arg("-vV").current_dir(root()?);
+    let output = rustc.output().context("run rustc -vV")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines()
+        .find_map(|line| line.strip_prefix("host: "))
+        .map(str::to_owned)
+        .context("rustc -vV does not name its host")
+}
