@@ -1,0 +1,111 @@
+//! What the agent tells the programs before they are loaded: where this kernel keeps its fields, and what to send.
+//!
+//! Rust eBPF has no CO-RE relocations. The agent resolves each offset in `/sys/kernel/btf/vmlinux` and hands it over in
+//! a read-only global; the verifier sees constants.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Byte offsets of kernel structure members, and bit numbers of kernel flags, on the running kernel.
+///
+/// `sock_common` has been the same on every kernel looked at (5.10 to 7.3), but is resolved like the rest: it costs
+/// nothing and a kernel with another layout is then no special case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Offsets {
+    /// `sock_common.skc_family`
+    pub skc_family: u32,
+    /// `sock_common.skc_daddr`
+    pub skc_daddr: u32,
+    /// `sock_common.skc_rcv_saddr`
+    pub skc_rcv_saddr: u32,
+    /// `sock_common.skc_dport`, network order
+    pub skc_dport: u32,
+    /// `sock_common.skc_num`, host order; zeroed by the kernel before a transition to CLOSE is traced
+    pub skc_num: u32,
+    /// the byte of `skc_reuse` (bits 0-3), `skc_reuseport` (bit 4) and `skc_ipv6only` (bit 5), which follows `skc_state`
+    pub skc_reuse_byte: u32,
+    /// `sock_common.skc_net`
+    pub skc_net: u32,
+    /// `sock_common.skc_v6_daddr`
+    pub skc_v6_daddr: u32,
+    /// `sock_common.skc_v6_rcv_saddr`
+    pub skc_v6_rcv_saddr: u32,
+    /// `sock_common.skc_flags`
+    pub skc_flags: u32,
+    /// `sock.sk_protocol`
+    pub sk_protocol: u32,
+    /// Size of `sock.sk_protocol` in bytes: 2 since 5.6
+    pub sk_protocol_size: u32,
+    /// `sock.sk_err`
+    pub sk_err: u32,
+    /// `sock.sk_shutdown`
+    pub sk_shutdown: u32,
+    /// `sock.sk_lingertime`
+    pub sk_lingertime: u32,
+    /// `sock.sk_socket`
+    pub sk_socket: u32,
+    /// `inet_sock.inet_sport`, network order; unlike `skc_num` it survives the port's release
+    pub inet_sport: u32,
+    /// `socket.state`
+    pub socket_state: u32,
+    /// `socket.sk`
+    pub socket_sk: u32,
+    /// `net.ns.inum`
+    pub net_inum: u32,
+    /// `task_struct.group_leader`
+    pub task_group_leader: u32,
+    /// `task_struct.comm`
+    pub task_comm: u32,
+    /// `task_struct.start_boottime` (`real_start_time` before 5.5)
+    pub task_start_boottime: u32,
+    /// `task_struct.flags`
+    pub task_flags: u32,
+    /// `task_struct.files`
+    pub task_files: u32,
+    /// `files_struct.fdt`
+    pub files_fdt: u32,
+    /// `fdtable.fd`
+    pub fdt_fd: u32,
+    /// `fdtable.max_fds`
+    pub fdt_max_fds: u32,
+    /// `file.private_data`
+    pub file_private_data: u32,
+    /// Bit number of `SOCK_DONE` in `skc_flags`: a FIN was received
+    pub sock_done_bit: u32,
+    /// Bit number of `SOCK_LINGER` in `skc_flags`
+    pub sock_linger_bit: u32,
+}
+
+/// Which records are wanted. A zero field (or an empty comm) lets everything pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Filter {
+    /// cgroup v2 id of the opener or the closer
+    pub cgroup: u64,
+    /// Thread group id of the opener or the closer
+    pub tgid: u32,
+    /// Inode number of the network namespace
+    pub netns: u32,
+    /// Local or remote port, host order
+    pub port: u32,
+    /// 1 if `comm` is to be compared
+    pub has_comm: u32,
+    /// Name of the opener's or closer's thread group leader, NUL padded
+    pub comm: [u8; 16],
+}
+
+/// The read-only global `CONFIG`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Config {
+    /// What is to be sent
+    pub filter: Filter,
+    /// Bytes waiting in the ring buffer at which the agent is woken without waiting for its timer
+    pub wakeup_bytes: u32,
+    /// 1: send every transition; 0: send ends of connections and changes of listeners
+    pub every_transition: u32,
+    /// [`ABI_VERSION`](crate::ABI_VERSION) of the agent
+    pub abi_version: u32,
+    /// Where this kernel keeps things
+    pub offsets: Offsets,
+}

@@ -1,0 +1,24 @@
+//! The contract between firstfin's eBPF programs and its agent: record layout, settings, counters, names.
+//!
+//! This crate is compiled twice, for the kernel (the programs in `main.rs`) and for the host (the agent), so that no
+//! structure is ever written down by hand a second time. The library is `no_std` and knows neither aya nor the kernel.
+//!
+//! Rules of the layout: `repr(C)`, no implicit padding (zerocopy's derive refuses it), integers instead of booleans,
+//! host byte order for every integer, ports included; IP addresses are 16 bytes in network order, of which an
+//! `AF_INET` address uses the first four.
+#![cfg_attr(target_arch = "bpf", no_std)]
+
+mod config;
+mod counters;
+pub mod names;
+mod record;
+
+pub use config::{Config, Filter, Offsets};
+pub use counters::Counter;
+pub use record::{
+    Address, Call, Header, RecordKind, SocketFacts, SyscallRecord, Task, TaskRecord, TransitionRecord, conn_flag,
+    task_flag,
+};
+
+/// Version of everything in this crate. The programs carry it as a global; the agent refuses an object of another one.
+pub const ABI_VERSION: u32 = 1;

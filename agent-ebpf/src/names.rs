@@ -1,0 +1,37 @@
+//! Names of maps, globals and programs, so that neither side spells them twice.
+
+/// Ring buffer of records.
+pub const EVENTS: &str = "EVENTS";
+/// Per-CPU array of [`Counter`](crate::Counter) values.
+pub const COUNTERS: &str = "COUNTERS";
+/// Hash: `struct sock *` -> what is known of the connection.
+pub const SOCKETS: &str = "SOCKETS";
+/// LRU hash: process -> its start time; says whose record has been sent already.
+pub const TASKS_SEEN: &str = "TASKS_SEEN";
+/// LRU hash: thread -> the bind() or listen() it is in.
+pub const CALLS: &str = "CALLS";
+/// Per-CPU array: the last socket that seemed to enter TIME_WAIT on this CPU.
+pub const CLAIM: &str = "CLAIM";
+/// Per-CPU array: the transitions `inet_sock_set_state` has just dealt with.
+pub const DONE: &str = "DONE";
+/// Read-only global [`Config`](crate::Config).
+pub const CONFIG: &str = "CONFIG";
+
+/// Raw tracepoint program on `inet_sock_set_state`.
+pub const INET_SOCK_SET_STATE: &str = "inet_sock_set_state";
+/// Raw tracepoint program on `inet_sock_set_state`, for what the kernel did not run the other one for.
+pub const INET_SOCK_SET_STATE_SKIPPED: &str = "inet_sock_set_state_skipped";
+/// Raw tracepoint program on `tcp_destroy_sock`.
+pub const TCP_DESTROY_SOCK: &str = "tcp_destroy_sock";
+/// Raw tracepoint program on `tcp_receive_reset`.
+pub const TCP_RECEIVE_RESET: &str = "tcp_receive_reset";
+/// Raw tracepoint program on `tcp_send_reset`.
+pub const TCP_SEND_RESET: &str = "tcp_send_reset";
+/// Tracepoint program on `syscalls:sys_enter_bind`.
+pub const SYS_ENTER_BIND: &str = "sys_enter_bind";
+/// Tracepoint program on `syscalls:sys_exit_bind`.
+pub const SYS_EXIT_BIND: &str = "sys_exit_bind";
+/// Tracepoint program on `syscalls:sys_enter_listen`.
+pub const SYS_ENTER_LISTEN: &str = "sys_enter_listen";
+/// Tracepoint program on `syscalls:sys_exit_listen`.
+pub const SYS_EXIT_LISTEN: &str = "sys_exit_listen";

@@ -1,0 +1,5 @@
+//! One file per family of hooks.
+
+mod resets;
+mod syscalls;
+mod transitions;

@@ -1,0 +1,51 @@
+//! RSTs received and sent, which tell an end from TIME_WAIT.
+
+use agent_ebpf::conn_flag;
+use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
+
+use crate::{
+    emit,
+    maps::{CLAIM, SOCKETS},
+};
+
+/// Hook: raw tracepoint `tcp_receive_reset`
+/// Prototype: `(struct sock *sk)`, since 4.16
+/// Context: softirq
+/// Sees: a RST, or data after close(), that ends a connection; before the transition to CLOSE
+#[raw_tracepoint(tracepoint = "tcp_receive_reset")]
+pub(crate) fn tcp_receive_reset(ctx: RawTracePointContext) -> i32 {
+    mark(ctx.arg(0), conn_flag::RESET_RECEIVED);
+    0
+}
+
+/// Hook: raw tracepoint `tcp_send_reset`
+/// Prototype: `(const struct sock *sk, const struct sk_buff *skb)`, and a reason since 6.10; `sk` may be NULL
+/// Context: either
+/// Sees: a RST for a connection: before the transition to CLOSE when a timer gives up, right after it when the
+/// connection is cut off
+#[raw_tracepoint(tracepoint = "tcp_send_reset")]
+pub(crate) fn tcp_send_reset(ctx: RawTracePointContext) -> i32 {
+    let sk: u64 = ctx.arg(0);
+    if sk == 0 {
+        return 0;
+    }
+    mark(sk, conn_flag::RESET_SENT);
+    let Some(claim) = CLAIM.get_ptr_mut(0) else { return 0 };
+    // SAFETY: this CPU's own, live value.
+    if unsafe { *claim } == sk {
+        // The socket left FIN_WAIT2 or CLOSING a moment ago, on this CPU, with nothing in between: it did not leave a
+        // timewait socket behind but sent this RST.
+        // SAFETY: as above.
+        unsafe { *claim = 0 };
+        emit::retraction(sk);
+    }
+    0
+}
+
+#[inline(always)]
+fn mark(sk: u64, flag: u32) {
+    if let Some(connection) = SOCKETS.get_ptr_mut(sk) {
+        // SAFETY: the map hands out a live value, which only the CPU that holds the socket's lock changes.
+        unsafe { (*connection).flags |= flag };
+    }
+}

@@ -1,0 +1,207 @@
+//! The life of a connection: state transitions and the end of the socket.
+//!
+//! Attribution rests on one rule: `current` is the owner only where the kernel changes the state on behalf of a system
+//! call (connect, listen, close, shutdown). What is learnt there is kept by socket address in `SOCKETS` and dropped at
+//! `tcp_destroy_sock`, since addresses are used again within milliseconds.
+
+use agent_ebpf::{Counter, conn_flag};
+use aya_ebpf::{bindings::BPF_ANY, macros::raw_tracepoint, programs::RawTracePointContext};
+use aya_log_ebpf::debug;
+
+use crate::{
+    emit,
+    maps::{CLAIM, Connection, DONE, Done, SOCKETS, Transition, UNSEEN},
+    settings::config,
+    socket, task,
+};
+
+// include/net/tcp_states.h
+const ESTABLISHED: u8 = 1;
+const SYN_SENT: u8 = 2;
+const SYN_RECV: u8 = 3;
+const FIN_WAIT1: u8 = 4;
+const FIN_WAIT2: u8 = 5;
+const CLOSE: u8 = 7;
+const CLOSE_WAIT: u8 = 8;
+const LAST_ACK: u8 = 9;
+const LISTEN: u8 = 10;
+const CLOSING: u8 = 11;
+
+/// `SHUTDOWN_MASK`, include/net/sock.h
+const SHUTDOWN_MASK: u8 = 3;
+
+/// Hook: raw tracepoint `inet_sock_set_state`
+/// Prototype: `(const struct sock *sk, const int oldstate, const int newstate)`, since 4.16
+/// Context: either; see `follow` for which transitions run in the context of a system call
+/// Sees: every change of state of every TCP socket in every namespace
+/// Misses: TIME_WAIT. The kernel moves such a connection into a socket of another type and lets the old one go from
+/// FIN_WAIT2 or CLOSING to CLOSE.
+#[raw_tracepoint(tracepoint = "inet_sock_set_state")]
+pub(crate) fn inet_sock_set_state(ctx: RawTracePointContext) -> i32 {
+    push_done(transition(&ctx));
+    observe(&ctx);
+    0
+}
+
+/// Hook: raw tracepoint `inet_sock_set_state`
+/// Prototype: as above
+/// Context: either
+/// Sees: the transitions the other program was not run for. Since 5.12 the kernel does not run a program on a CPU where
+/// it runs already: a close() that is interrupted by a packet, inside our program, would cost the packet's transition.
+/// It does run another program, this one, after the first or in its stead.
+#[raw_tracepoint(tracepoint = "inet_sock_set_state")]
+pub(crate) fn inet_sock_set_state_skipped(ctx: RawTracePointContext) -> i32 {
+    if !pop_done(transition(&ctx)) {
+        emit::count(Counter::TakenOver);
+        observe(&ctx);
+    }
+    0
+}
+
+#[inline(always)]
+fn transition(ctx: &RawTracePointContext) -> Transition {
+    let (old, new) = (ctx.arg::<u32>(1), ctx.arg::<u32>(2));
+    Transition { sk: ctx.arg(0), states: u64::from(old) << 32 | u64::from(new) }
+}
+
+/// Notes that the first program was run for a transition. A full stack loses its top: that is where the leftovers of
+/// interrupted second programs are.
+#[inline(always)]
+fn push_done(transition: Transition) {
+    let Some(done) = DONE.get_ptr_mut(0) else { return };
+    // SAFETY: this CPU's own, live value. An interrupt leaves it as it found it, or with one entry more.
+    let done = unsafe { &mut *done };
+    let at = done.depth.min(Done::SIZE as u64 - 1);
+    done.transitions[at as usize & (Done::SIZE - 1)] = transition;
+    done.depth = at + 1;
+}
+
+/// Whether the first program was run for this transition; if so, that is forgotten.
+#[inline(always)]
+fn pop_done(transition: Transition) -> bool {
+    let Some(done) = DONE.get_ptr_mut(0) else { return true };
+    // SAFETY: as above.
+    let done = unsafe { &mut *done };
+    let at = done.depth.wrapping_sub(1);
+    if at >= Done::SIZE as u64 || done.transitions[at as usize & (Done::SIZE - 1)] != transition {
+        return false;
+    }
+    done.depth = at;
+    true
+}
+
+#[inline(always)]
+fn observe(ctx: &RawTracePointContext) {
+    let sk: u64 = ctx.arg(0);
+    let (old, new) = (ctx.arg::<i32>(1) as u8, ctx.arg::<i32>(2) as u8);
+    if !socket::is_tcp(sk) {
+        return;
+    }
+    set_claim(if new == CLOSE && (old == FIN_WAIT2 || old == CLOSING) { sk } else { 0 });
+    let connection = entry(ctx, sk, old, new);
+    if let Some(connection) = connection {
+        // SAFETY: the map hands out a live value, which only the CPU that holds the socket's lock changes.
+        follow(unsafe { &mut *connection }, sk, old, new);
+    }
+    if new == CLOSE || new == LISTEN || config!(every_transition) != 0 {
+        // SAFETY: as above.
+        emit::transition(sk, old, new, connection.map_or(&UNSEEN, |connection| unsafe { &*connection }));
+    }
+}
+
+#[inline(always)]
+fn set_claim(sk: u64) {
+    if let Some(claim) = CLAIM.get_ptr_mut(0) {
+        // SAFETY: this CPU's own, live value.
+        unsafe { *claim = sk };
+    }
+}
+
+/// What is known of the socket: a new entry if it is first seen here and this transition has something to say.
+#[inline(always)]
+fn entry(ctx: &RawTracePointContext, sk: u64, old: u8, new: u8) -> Option<*mut Connection> {
+    if let Some(known) = SOCKETS.get_ptr_mut(sk) {
+        return Some(known);
+    }
+    if new == CLOSE && !matches!(old, ESTABLISHED | CLOSE_WAIT) {
+        return None;
+    }
+    if SOCKETS.insert(sk, &UNSEEN, u64::from(BPF_ANY)).is_err() {
+        emit::count(Counter::SocketsFull);
+        debug!(ctx, "socket table is full, {} is not followed", sk);
+        return None;
+    }
+    SOCKETS.get_ptr_mut(sk)
+}
+
+/// Brings what is known of a connection up to date.
+#[inline(always)]
+fn follow(connection: &mut Connection, sk: u64, old: u8, new: u8) {
+    match (old, new) {
+        // tcp_v4_connect(), tcp_v6_connect(): the connecting process. Whatever the socket was before is over.
+        (_, SYN_SENT) => {
+            begin(connection, conn_flag::ACTIVE_OPEN);
+            if socket::held_port(sk) != 0 {
+                connection.flags |= conn_flag::PORT_BOUND;
+            }
+            task::record_current(&mut connection.opener);
+        }
+        // inet_csk_listen_start(): the listening process.
+        (_, LISTEN) => {
+            begin(connection, 0);
+            task::record_current(&mut connection.opener);
+        }
+        // A child of a listener, in softirq. `sk` is the child already.
+        (LISTEN, SYN_RECV) => begin(connection, conn_flag::PASSIVE_OPEN),
+        (_, ESTABLISHED) => connection.flags |= conn_flag::ESTABLISHED,
+        // tcp_close_state(): only __tcp_close() and tcp_shutdown() get here, on behalf of a system call or an exit.
+        (_, FIN_WAIT1) => {
+            connection.flags |= conn_flag::FIN_FIRST;
+            task::record_current(&mut connection.closer);
+        }
+        (_, LAST_ACK) => {
+            connection.flags |= conn_flag::FIN_SECOND;
+            task::record_current(&mut connection.closer);
+        }
+        (_, CLOSE_WAIT) => connection.flags |= conn_flag::FIN_SECOND,
+        // close() after shutdown(). Whoever sent the FIN stays the closer; if that was before the session, the process
+        // that lets go of the socket is all there is to know.
+        (FIN_WAIT2, FIN_WAIT2) if connection.closer.flags == 0 => task::record_current(&mut connection.closer),
+        // A connection cut off by its own process: no FIN was sent.
+        (ESTABLISHED | SYN_RECV | CLOSE_WAIT, CLOSE) if is_cut_off(connection, sk) => {
+            task::record_current(&mut connection.closer);
+        }
+        _ => {}
+    }
+}
+
+#[inline(always)]
+fn begin(connection: &mut Connection, flags: u32) {
+    connection.opener.flags = 0;
+    connection.closer.flags = 0;
+    connection.born_ns = emit::now();
+    connection.flags = flags;
+}
+
+/// Whether a transition to CLOSE runs on behalf of the process that lets the connection go.
+///
+/// `__tcp_close()` sets `SHUTDOWN_MASK` under the socket's lock before it looks at the state, and `tcp_done()` only
+/// after the transition; so the mask means close(). Otherwise it is `tcp_disconnect()` (connect() to `AF_UNSPEC`, or a
+/// listener's close() for a connection nobody accepted), unless an error or a RST ended the connection.
+#[inline(always)]
+fn is_cut_off(connection: &Connection, sk: u64) -> bool {
+    socket::shutdown(sk) == SHUTDOWN_MASK || connection.flags & conn_flag::RESET_RECEIVED == 0 && socket::error(sk) == 0
+}
+
+/// Hook: raw tracepoint `tcp_destroy_sock`
+/// Prototype: `(struct sock *sk)`, since 4.16
+/// Context: either
+/// Sees: the end of every TCP socket, also of those that were never connected
+/// Misses: what happens while it runs on the same CPU. The entry then stays until another socket begins at its address.
+#[raw_tracepoint(tracepoint = "tcp_destroy_sock")]
+pub(crate) fn tcp_destroy_sock(ctx: RawTracePointContext) -> i32 {
+    let sk: u64 = ctx.arg(0);
+    // Not being there is the normal case of a socket that was only bound.
+    let _ = SOCKETS.remove(sk);
+    0
+}
