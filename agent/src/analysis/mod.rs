@@ -1,0 +1,55 @@
+//! Report -> findings. Pure: a finding is a function of what the report says, so whoever has the report can check it.
+
+mod bind_conflict;
+mod events_lost;
+mod port_exhaustion;
+mod thresholds;
+mod time_wait_buildup;
+
+use std::cmp::Reverse;
+
+use crate::{
+    model::Netns,
+    report::{Finding, NetnsTimeWait, ProcessInfo, Report},
+};
+
+/// Everything that is wrong, worst first.
+#[must_use]
+pub fn findings(report: &Report) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    findings.extend(port_exhaustion::findings(report));
+    findings.extend(bind_conflict::findings(report));
+    findings.extend(time_wait_buildup::findings(report));
+    findings.extend(events_lost::findings(report));
+    // Stable: within a severity the order above stands.
+    findings.sort_by_key(|finding| Reverse(finding.severity));
+    findings
+}
+
+/// `comm[pid]`, and the unit or container if there is one.
+fn who(process: &ProcessInfo) -> String {
+    let mut text = format!("{}[{}]", process.comm, process.pid);
+    if let Some(container) = &process.container {
+        let id: String = container.id.as_str().chars().take(12).collect();
+        text.push_str(&format!(" in container {id}"));
+    } else if let Some(unit) = &process.unit {
+        text.push_str(&format!(" of {unit}"));
+    }
+    if process.exited {
+        text.push_str(" (exited)");
+    }
+    text
+}
+
+fn namespace(report: &Report, netns: Netns) -> Option<&NetnsTimeWait> {
+    report.time_wait.namespaces.iter().find(|namespace| namespace.netns == netns)
+}
+
+/// `1 time`, `2 times`.
+fn times(count: u64) -> String {
+    counted(count, "time", "times")
+}
+
+fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}

@@ -1,0 +1,253 @@
+//! The command line.
+//!
+//! What is typed becomes typed values here, and what cannot be meant is refused with the form that would do. Parsing
+//! touches neither files nor the kernel: a path stays a path until the command that needs it looks it up. It can
+//! therefore be tested whole, and the manual pages, the completions and `docs/generated/cli.md` are made from it.
+
+mod values;
+
+use std::{fmt, num::NonZeroU64, path::PathBuf, time::Duration};
+
+use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
+
+pub use self::values::{CgroupArg, NetnsArg};
+use self::values::{cgroup, comm, duration, netns, ring_size};
+use crate::report::Severity;
+
+/// What the help of the program, and of the commands that make a report, ends with.
+pub const EXIT_STATUS: &str = "\
+Exit status:
+  0  done
+  1  done, and there are findings at or above --fail-on
+  2  could not run: bad usage, a missing privilege, a kernel that lacks something";
+
+const EXIT_STATUS_TRACE: &str = "\
+Exit status:
+  0  done
+  2  could not run: bad usage, a missing privilege, a kernel that lacks something";
+
+const EXIT_STATUS_DOCTOR: &str = "\
+Exit status:
+  0  firstfin can observe here
+  2  it cannot, or the usage was bad";
+
+/// Which process is behind TIME_WAIT, a refused bind(), an exhausted port range
+///
+/// Attributes TCP TIME_WAIT, bind conflicts and the exhaustion of ephemeral ports to processes, with eBPF tracepoints
+/// and sock_diag. Observing needs root; `firstfin doctor` says what is missing on this host.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "firstfin", version, after_help = EXIT_STATUS, max_term_width = 100)]
+pub struct Cli {
+    /// Options of every command
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Use colours
+    ///
+    /// `auto` uses them on a terminal, and heeds NO_COLOR, CLICOLOR, CLICOLOR_FORCE and TERM=dumb.
+    #[arg(long, global = true, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
+    pub color: ColorChoice,
+
+    /// Say more on standard error; twice for everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+
+    /// Size of the ring buffer that carries events from the kernel (advanced)
+    ///
+    /// A power of two from 4KiB to 1GiB, in bytes or with the suffix KiB, MiB or GiB. A larger one survives longer
+    /// bursts; what does not fit is lost, counted and reported.
+    #[arg(long, global = true, value_name = "BYTES", default_value = "8MiB", value_parser = ring_size)]
+    pub ring_size: u32,
+
+    /// Number of sockets that can be followed at the same time (advanced)
+    ///
+    /// Costs about 160 bytes of kernel memory each, whether used or not. Sockets beyond it are counted and reported.
+    #[arg(
+        long, global = true, value_name = "N", default_value_t = 131_072,
+        value_parser = clap::value_parser!(u32).range(1..=1 << 24),
+    )]
+    pub max_sockets: u32,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Say what this host allows, and what is missing
+    ///
+    /// For each thing firstfin observes: by which means it can on this kernel, why not by a better one, what is lost by
+    /// that, and what to change. Works without root, and says what it could not see then.
+    Doctor(Doctor),
+
+    /// Print ends of connections and failures as they happen
+    ///
+    /// One line for each connection that ends, each bind(), listen() or connect() that fails; with --states one for
+    /// each change of state. All filters have to match.
+    Trace(Trace),
+
+    /// Watch this host for a while, then say who causes what
+    ///
+    /// TIME_WAIT by process, refused bind() and listen() with the holder of the port, failed connect() by cause,
+    /// resets, and findings with a remedy. Ctrl-C ends it early and still prints the report.
+    Report(Report),
+
+    /// Watch a small misbehaving workload and report on it
+    ///
+    /// Starts processes with well-known mistakes in network namespaces of their own, and runs a real session against
+    /// them. Nothing outside of these namespaces is touched, and nothing is left behind.
+    Demo(Demo),
+
+    /// Write the manual pages, completions, schemas and the command-line reference
+    #[command(hide = true)]
+    Generate(Generate),
+
+    /// Be a process of the demo's workload
+    #[command(hide = true)]
+    DemoRole(DemoRole),
+}
+
+/// `firstfin doctor`
+#[derive(Clone, Debug, Args)]
+#[command(after_help = EXIT_STATUS_DOCTOR)]
+pub struct Doctor {
+    /// Form of the output
+    #[arg(long, value_name = "FORMAT", default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// `firstfin trace`
+#[derive(Clone, Debug, Args)]
+#[command(after_help = EXIT_STATUS_TRACE)]
+pub struct Trace {
+    /// Print every change of state, not only the ends of connections
+    #[arg(long)]
+    pub states: bool,
+
+    /// Only sockets of the process with this id
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pub pid: Option<u32>,
+
+    /// Only sockets of processes with this name, as the kernel keeps it (15 bytes at most)
+    #[arg(long, value_name = "NAME", value_parser = comm)]
+    pub comm: Option<String>,
+
+    /// Only sockets with this local or remote port
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
+
+    /// Only sockets of this network namespace
+    ///
+    /// Its inode number, as `lsns -t net` shows it, or a path that leads to it: /run/netns/blue, /proc/PID/ns/net.
+    #[arg(long, value_name = "INODE|PATH", value_parser = netns)]
+    pub netns: Option<NetnsArg>,
+
+    /// Only sockets of processes in this cgroup (v2)
+    ///
+    /// Its path, as /proc/PID/cgroup or the file system shows it, or its id.
+    #[arg(long, value_name = "PATH|ID", value_parser = cgroup)]
+    pub cgroup: Option<CgroupArg>,
+
+    /// Form of the output; JSON is one object a line, "firstfin.event/1"
+    #[arg(long, value_name = "FORMAT", default_value_t = Format::Text)]
+    pub format: Format,
+
+    /// Stop after this time: 30s, 5m, 1h30m, 500ms
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub duration: Option<Duration>,
+
+    /// Stop after this many lines
+    #[arg(long, value_name = "N")]
+    pub count: Option<NonZeroU64>,
+}
+
+/// `firstfin report`
+#[derive(Clone, Debug, Args)]
+#[command(after_help = EXIT_STATUS)]
+pub struct Report {
+    /// How long to watch: 30s, 5m, 1h30m, 500ms
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    pub duration: Duration,
+
+    /// Print a report of the session so far every TIME, too
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub interval: Option<Duration>,
+
+    /// Form of the output; JSON is "firstfin.report/1", with --interval one object a line
+    #[arg(long, value_name = "FORMAT", default_value_t = Format::Text)]
+    pub format: Format,
+
+    /// Exit with status 1 if there is a finding of this severity or a worse one
+    #[arg(long, value_name = "SEVERITY")]
+    pub fail_on: Option<Severity>,
+
+    /// How many entries of each list to show
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
+    pub top: u16,
+
+    /// Write what was observed to this file, too
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+}
+
+/// `firstfin demo`
+#[derive(Clone, Debug, Args)]
+#[command(after_help = EXIT_STATUS)]
+pub struct Demo {
+    /// Form of the output
+    #[arg(long, value_name = "FORMAT", default_value_t = Format::Text)]
+    pub format: Format,
+
+    /// Exit with status 1 if there is a finding of this severity or a worse one
+    #[arg(long, value_name = "SEVERITY")]
+    pub fail_on: Option<Severity>,
+
+    /// Also write down what was observed, so that it can be replayed
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+}
+
+/// `firstfin generate`
+#[derive(Clone, Debug, Args)]
+pub struct Generate {
+    /// Folder to write into; made if it is not there
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
+}
+
+/// `firstfin demo-role`
+#[derive(Clone, Debug, Args)]
+pub struct DemoRole {
+    /// Which one
+    pub role: String,
+    /// What it needs to know
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub arguments: Vec<String>,
+}
+
+/// Form of the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

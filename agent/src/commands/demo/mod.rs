@@ -1,0 +1,41 @@
+//! `firstfin demo`: a small misbehaving workload, and a real session against it.
+//!
+//! The workload is this program again, started with `demo-role`: processes with names of their own in two network
+//! namespaces made for them. Everything stays on their loopback devices, is bounded, and ends by itself.
+
+mod roles;
+mod workload;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+
+use self::workload::Workload;
+use super::{Interrupt, exit_code, report, settings};
+use crate::{
+    cli::{self, Global},
+    output::json,
+    session::Session,
+};
+
+pub(super) use roles::play;
+
+/// Entries shown of each list: the demo has few processes.
+const TOP: usize = 10;
+
+pub(super) async fn run(global: &Global, args: &cli::Demo) -> anyhow::Result<ExitCode> {
+    let recording = report::create_recording(args.record.as_deref())?;
+    let mut interrupt = Interrupt::listen()?;
+    let mut session = Session::start(&settings(global, false, agent_ebpf::Filter::default()), recording)?;
+    let started = tokio::task::spawn_blocking(Workload::run);
+    // The processes that stay are held until the report is made: with the last one, a namespace and its sockets go.
+    let mut ignore = |_: &_| Ok(());
+    let workload = tokio::select! {
+        done = session.observe(started, &mut ignore) => Some(done?.context("run the workload")??),
+        () = interrupt.first() => None,
+    };
+    let report = session.finish(interrupt.came()).await?;
+    drop(workload);
+    report::print(&report, args.format, json::Layout::Document, &report::options(global, TOP))?;
+    Ok(exit_code(&report, args.fail_on))
+}

@@ -1,0 +1,168 @@
+//! Bytes of the ring buffer -> [`Event`]. Total: any bytes give an event or an error, never a panic.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use agent_ebpf::{Address, RecordKind, SyscallRecord, TaskRecord, TransitionRecord, conn_flag, task_flag};
+use thiserror::Error;
+use zerocopy::FromBytes;
+
+use crate::model::{
+    Call, Connection, Event, Name, Netns, OpenKind, ProcessKey, RefusedCall, Retraction, SocketFacts, SocketId,
+    SocketOptions, Task, TcpState, Timestamp, Transition,
+};
+
+/// Why a record was not understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum DecodeError {
+    /// Shorter than a header
+    #[error("record of {0} bytes has no header")]
+    Short(usize),
+    /// A kind this agent does not know
+    #[error("record of unknown kind {0}")]
+    UnknownKind(u32),
+    /// Not the size of its kind
+    #[error("{kind:?} record of {actual} bytes, {expected} wanted")]
+    WrongSize {
+        /// What the header says
+        kind: RecordKind,
+        /// Size of such a record in bytes
+        expected: usize,
+        /// Bytes there are
+        actual: usize,
+    },
+    /// A member has a value that means nothing
+    #[error("{member} is {value}")]
+    BadValue {
+        /// Which member
+        member: &'static str,
+        /// Its value
+        value: u32,
+    },
+}
+
+// include/linux/socket.h, include/linux/net.h
+const AF_INET: u16 = 2;
+const AF_INET6: u16 = 10;
+const SS_UNCONNECTED: u8 = 1;
+const SHUTDOWN_MASK: u8 = 3;
+/// `USER_HZ`: what `/proc/PID/stat` counts a start time in, on every architecture Rust and BPF share
+const NANOSECONDS_PER_TICK: u64 = 10_000_000;
+
+/// Decodes one record.
+///
+/// # Errors
+/// The bytes are not a record of [`agent_ebpf::ABI_VERSION`].
+pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
+    let kind = bytes.first_chunk::<4>().map(|word| u32::from_ne_bytes(*word)).ok_or(DecodeError::Short(bytes.len()))?;
+    let kind = RecordKind::from_u32(kind).ok_or(DecodeError::UnknownKind(kind))?;
+    match kind {
+        RecordKind::Transition => transition(&read(kind, bytes)?),
+        RecordKind::Syscall => refused(&read(kind, bytes)?),
+        RecordKind::Task => {
+            let record: TaskRecord = read(kind, bytes)?;
+            task(&record.task).map(Event::ProcessSeen).ok_or(DecodeError::BadValue { member: "task.flags", value: 0 })
+        }
+    }
+}
+
+fn read<T: FromBytes>(kind: RecordKind, bytes: &[u8]) -> Result<T, DecodeError> {
+    T::read_from_bytes(bytes).map_err(|_| DecodeError::WrongSize { kind, expected: kind.size(), actual: bytes.len() })
+}
+
+fn transition(record: &TransitionRecord) -> Result<Event, DecodeError> {
+    let at = Timestamp(record.header.time_ns);
+    let socket = SocketId(record.sk);
+    let connection = Connection {
+        netns: Netns(record.netns),
+        local: endpoint(record.family, record.local, record.local_port)?,
+        remote: endpoint(record.family, record.remote, record.remote_port)?,
+    };
+    let (old, new) = (state("old_state", record.old_state)?, state("new_state", record.new_state)?);
+    if (old, new) == (TcpState::Close, TcpState::Close) {
+        return Ok(Event::Retraction(Retraction { at, socket, connection }));
+    }
+    let facts = &record.facts;
+    let has = |flag| facts.flags & flag != 0;
+    Ok(Event::Transition(Box::new(Transition {
+        at,
+        socket,
+        connection,
+        old,
+        new,
+        opened: if has(conn_flag::ACTIVE_OPEN) {
+            Some(OpenKind::Active)
+        } else if has(conn_flag::PASSIVE_OPEN) {
+            Some(OpenKind::Passive)
+        } else {
+            None
+        },
+        born: (facts.born_ns != 0).then_some(Timestamp(facts.born_ns)),
+        opener: task(&record.opener),
+        closer: task(&record.closer),
+        facts: SocketFacts {
+            port_bound: has(conn_flag::PORT_BOUND),
+            established: has(conn_flag::ESTABLISHED),
+            fin_first: has(conn_flag::FIN_FIRST),
+            fin_second: has(conn_flag::FIN_SECOND),
+            fin_received: facts.fin_received != 0,
+            reset_received: has(conn_flag::RESET_RECEIVED),
+            reset_sent: has(conn_flag::RESET_SENT),
+            errno: facts.err,
+            is_shut_down: facts.shutdown & SHUTDOWN_MASK == SHUTDOWN_MASK,
+            has_socket: facts.socket_state != 0,
+            is_unconnected: facts.socket_state == SS_UNCONNECTED,
+            linger_zero: facts.linger_zero != 0,
+        },
+    })))
+}
+
+fn refused(record: &SyscallRecord) -> Result<Event, DecodeError> {
+    let call = match agent_ebpf::Call::from_u32(record.call) {
+        Some(agent_ebpf::Call::Bind) => Call::Bind,
+        Some(agent_ebpf::Call::Listen) => Call::Listen,
+        None => return Err(DecodeError::BadValue { member: "call", value: record.call }),
+    };
+    Ok(Event::Refused(RefusedCall {
+        at: Timestamp(record.header.time_ns),
+        call,
+        netns: Netns(record.netns),
+        local: match record.family {
+            0 => None,
+            family => Some(endpoint(family, record.address, record.port)?),
+        },
+        errno: record.errno,
+        options: options(record.reuse),
+        task: task(&record.task).ok_or(DecodeError::BadValue { member: "task.flags", value: 0 })?,
+    }))
+}
+
+/// The byte of `skc_reuse` (bits 0-3), `skc_reuseport` (bit 4) and `skc_ipv6only` (bit 5) of `struct sock_common`.
+const fn options(byte: u8) -> SocketOptions {
+    SocketOptions { reuse_address: byte & 0xf != 0, reuse_port: byte & 0x10 != 0, v6_only: byte & 0x20 != 0 }
+}
+
+fn state(member: &'static str, value: u8) -> Result<TcpState, DecodeError> {
+    TcpState::from_number(value).ok_or(DecodeError::BadValue { member, value: u32::from(value) })
+}
+
+fn endpoint(family: u16, address: Address, port: u16) -> Result<SocketAddr, DecodeError> {
+    let Address(bytes) = address;
+    let [a, b, c, d, ..] = bytes;
+    let ip = match family {
+        AF_INET => IpAddr::V4(Ipv4Addr::new(a, b, c, d)),
+        // A v4-mapped connection of a dual-stack socket is the IPv4 connection the other end sees.
+        AF_INET6 => IpAddr::V6(Ipv6Addr::from(bytes)).to_canonical(),
+        _ => return Err(DecodeError::BadValue { member: "family", value: u32::from(family) }),
+    };
+    Ok(SocketAddr::new(ip, port))
+}
+
+fn task(task: &agent_ebpf::Task) -> Option<Task> {
+    (task.flags & task_flag::PRESENT != 0).then(|| Task {
+        key: ProcessKey { tgid: task.tgid, start_ticks: task.start_ns / NANOSECONDS_PER_TICK },
+        uid: task.uid,
+        comm: Name::from_comm(&task.comm),
+        cgroup_id: task.cgroup,
+        is_kernel_thread: task.flags & task_flag::KERNEL_THREAD != 0,
+    })
+}

@@ -1,0 +1,264 @@
+//! Facts about the host, and nothing but facts: what they mean for the session is decided in `plan`.
+//!
+//! A fact that could not be found out is `None` with its reason, which is not the same as no.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use aya::{programs::ProgramType, sys::is_program_supported};
+use rustix::thread::CapabilitySet;
+use serde::{Deserialize, Serialize};
+
+use super::btf::Btf;
+
+/// Where the kernel's types are.
+pub const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
+/// Where tracefs belongs.
+pub const TRACEFS_PATH: &str = "/sys/kernel/tracing";
+
+/// A yes-or-no question to the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// It is so
+    Yes,
+    /// It is not so, and why
+    No(String),
+    /// It could not be found out, and why
+    Unknown(String),
+}
+
+impl Answer {
+    /// Whether it is known to be so.
+    #[must_use]
+    pub const fn is_yes(&self) -> bool {
+        matches!(self, Self::Yes)
+    }
+
+    /// Why it is not so, or not known to be.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Yes => "",
+            Self::No(reason) | Self::Unknown(reason) => reason,
+        }
+    }
+}
+
+/// The state of tracefs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tracefs {
+    /// Mounted where it belongs
+    Mounted,
+    /// Not mounted, but the agent can mount it for itself, in a mount namespace of its own
+    Mountable,
+    /// Out of reach, and why
+    Unavailable(String),
+}
+
+/// What the plan is made from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostFacts {
+    /// `uname -r`
+    pub kernel: String,
+    /// `uname -m`
+    pub machine: String,
+    /// The capabilities this process has and the programs need
+    pub capabilities: Capabilities,
+    /// The kernel's BTF is there and has every member the programs read
+    pub btf: Answer,
+    /// Functions of the upper rungs, and the number of their arguments; empty without BTF
+    pub functions: Vec<(String, usize)>,
+    /// `none`, `integrity`, `confidentiality`; none if securityfs does not tell
+    pub lockdown: Option<String>,
+    /// tracefs: syscall tracepoints need it, raw tracepoints do not
+    pub tracefs: Tracefs,
+    /// sock_diag answers for TCP
+    pub inet_diag: Answer,
+    /// Raw tracepoint programs can be loaded
+    pub raw_tracepoint: Answer,
+    /// Tracepoint programs can be loaded
+    pub tracepoint: Answer,
+    /// fentry and fexit programs can be loaded
+    pub fentry: Answer,
+    /// kprobes exist
+    pub kprobe: Answer,
+    /// This process sees pids as the kernel counts them
+    pub initial_pid_namespace: bool,
+}
+
+/// Capabilities that matter, effective ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "one fact each, named by the kernel")]
+pub struct Capabilities {
+    /// CAP_BPF: load programs
+    pub bpf: bool,
+    /// CAP_PERFMON: load tracing programs
+    pub perfmon: bool,
+    /// CAP_SYS_ADMIN: stands in for both on kernels before 5.8; enter namespaces, mount tracefs
+    pub sys_admin: bool,
+    /// CAP_SYS_PTRACE: see other users' processes
+    pub sys_ptrace: bool,
+    /// CAP_DAC_READ_SEARCH (or CAP_DAC_OVERRIDE): read tracefs and other users' descriptors
+    pub dac_read_search: bool,
+    /// CAP_NET_ADMIN: nothing needs it; named so that nobody grants it in vain
+    pub net_admin: bool,
+}
+
+impl Capabilities {
+    /// Whether programs can be loaded at all.
+    #[must_use]
+    pub const fn can_load(&self) -> bool {
+        self.sys_admin || self.bpf && self.perfmon
+    }
+}
+
+/// Functions the upper rungs attach to: their number of arguments chooses the program.
+const UPPER_RUNG_FUNCTIONS: [&str; 9] = [
+    "inet_twsk_alloc",
+    "inet_twsk_kill",
+    "tcp_timewait_state_process",
+    "tcp_twsk_unique",
+    "inet_twsk_purge",
+    "inet_csk_get_port",
+    "inet_hash_connect",
+    "inet6_hash_connect",
+    "inet_csk_accept",
+];
+
+impl HostFacts {
+    /// Asks the host. Changes nothing.
+    #[must_use]
+    pub fn gather() -> Self {
+        let uname = rustix::system::uname();
+        let capabilities = capabilities();
+        let (btf, functions) = btf();
+        let loadable = |kind| loadable(kind, capabilities);
+        Self {
+            kernel: uname.release().to_string_lossy().into_owned(),
+            machine: uname.machine().to_string_lossy().into_owned(),
+            capabilities,
+            btf,
+            functions,
+            lockdown: lockdown(),
+            tracefs: tracefs(capabilities),
+            inet_diag: inet_diag(),
+            raw_tracepoint: loadable(ProgramType::RawTracePoint),
+            tracepoint: loadable(ProgramType::TracePoint),
+            fentry: loadable(ProgramType::Tracing),
+            kprobe: kprobe(capabilities),
+            initial_pid_namespace: super::processes::Procfs::host().is_initial_pid_namespace(),
+        }
+    }
+
+    /// Number of arguments of a function, if the kernel has it as a function.
+    #[must_use]
+    pub fn argument_count(&self, function: &str) -> Option<usize> {
+        self.functions.iter().find(|(name, _)| name == function).map(|(_, count)| *count)
+    }
+}
+
+fn capabilities() -> Capabilities {
+    let effective = rustix::thread::capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
+    let has = |capability| effective.contains(capability);
+    Capabilities {
+        bpf: has(CapabilitySet::BPF),
+        perfmon: has(CapabilitySet::PERFMON),
+        sys_admin: has(CapabilitySet::SYS_ADMIN),
+        sys_ptrace: has(CapabilitySet::SYS_PTRACE),
+        dac_read_search: has(CapabilitySet::DAC_READ_SEARCH) || has(CapabilitySet::DAC_OVERRIDE),
+        net_admin: has(CapabilitySet::NET_ADMIN),
+    }
+}
+
+fn btf() -> (Answer, Vec<(String, usize)>) {
+    let path = Path::new(BTF_PATH);
+    if !path.exists() {
+        return (
+            Answer::No(format!("{BTF_PATH} is missing: the kernel was built without CONFIG_DEBUG_INFO_BTF")),
+            vec![],
+        );
+    }
+    let btf = match Btf::read(path) {
+        Ok(btf) => btf,
+        Err(error) => return (Answer::Unknown(format!("{:#}", anyhow::Error::from(error))), vec![]),
+    };
+    let functions = UPPER_RUNG_FUNCTIONS
+        .into_iter()
+        .filter_map(|name| btf.argument_count(name).map(|count| (name.to_owned(), count)))
+        .collect();
+    match super::offsets::resolve(&btf) {
+        Ok(_) => (Answer::Yes, functions),
+        Err(error) => (Answer::No(error.to_string()), functions),
+    }
+}
+
+fn lockdown() -> Option<String> {
+    let text = fs::read_to_string("/sys/kernel/security/lockdown").ok()?;
+    // "none [integrity] confidentiality"
+    let (_, rest) = text.split_once('[')?;
+    rest.split_once(']').map(|(mode, _)| mode.to_owned())
+}
+
+/// Whether `path` is the root of a tracefs.
+pub(super) fn is_tracefs(path: &Path) -> bool {
+    // TRACEFS_MAGIC, include/uapi/linux/magic.h
+    rustix::fs::statfs(path).is_ok_and(|fs| fs.f_type == 0x7472_6163)
+}
+
+fn tracefs(capabilities: Capabilities) -> Tracefs {
+    let mounted =
+        [TRACEFS_PATH, "/sys/kernel/debug/tracing"].map(PathBuf::from).into_iter().find(|path| is_tracefs(path));
+    if let Some(path) = mounted {
+        let sample = path.join("events/syscalls/sys_enter_bind/id");
+        return match fs::read(&sample) {
+            Ok(_) => Tracefs::Mounted,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Tracefs::Unavailable("the kernel has no syscall tracepoints (CONFIG_FTRACE_SYSCALLS)".to_owned())
+            }
+            Err(error) => Tracefs::Unavailable(format!("{}: {error}", sample.display())),
+        };
+    }
+    let known =
+        fs::read_to_string("/proc/filesystems").is_ok_and(|list| list.lines().any(|line| line.ends_with("\ttracefs")));
+    if !known {
+        Tracefs::Unavailable("the kernel has no tracefs".to_owned())
+    } else if !Path::new(TRACEFS_PATH).is_dir() {
+        Tracefs::Unavailable(format!("{TRACEFS_PATH} does not exist, so it cannot be mounted there"))
+    } else if !capabilities.sys_admin {
+        Tracefs::Unavailable("it is not mounted, and mounting it needs CAP_SYS_ADMIN".to_owned())
+    } else {
+        Tracefs::Mountable
+    }
+}
+
+fn inet_diag() -> Answer {
+    use super::{netns, sock_diag};
+    // A port nobody can have open costs one walk of an (almost) empty answer.
+    let netns = netns::current().unwrap_or_default();
+    match sock_diag::dump(netns, &sock_diag::DumpFilter::port(u16::MAX)) {
+        Ok(_) => Answer::Yes,
+        Err(error) => Answer::No(format!("{:#}", anyhow::Error::from(error))),
+    }
+}
+
+fn loadable(kind: ProgramType, capabilities: Capabilities) -> Answer {
+    if !capabilities.can_load() {
+        return Answer::Unknown("asking needs CAP_BPF and CAP_PERFMON".to_owned());
+    }
+    match is_program_supported(kind) {
+        Ok(true) => Answer::Yes,
+        Ok(false) => Answer::No("the kernel does not know this type of program".to_owned()),
+        Err(error) => Answer::No(format!("the kernel refuses it: {:#}", anyhow::Error::from(error))),
+    }
+}
+
+fn kprobe(capabilities: Capabilities) -> Answer {
+    if !Path::new("/sys/bus/event_source/devices/kprobe").exists() {
+        return Answer::No("the kernel was built without kprobes (CONFIG_KPROBE_EVENTS)".to_owned());
+    }
+    loadable(ProgramType::KProbe, capabilities)
+}

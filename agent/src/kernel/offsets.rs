@@ -1,0 +1,48 @@
+//! Where this kernel keeps what the programs read.
+
+use agent_ebpf::Offsets;
+
+use super::btf::{Btf, BtfError};
+
+/// Looks up every offset.
+///
+/// # Errors
+/// The first member this kernel does not have.
+pub(super) fn resolve(btf: &Btf) -> Result<Offsets, BtfError> {
+    let at = |structure: &str, path: &str| btf.member(structure, path).map(|member| member.offset);
+    let protocol = btf.member("sock", "sk_protocol")?;
+    Ok(Offsets {
+        skc_family: at("sock_common", "skc_family")?,
+        skc_daddr: at("sock_common", "skc_daddr")?,
+        skc_rcv_saddr: at("sock_common", "skc_rcv_saddr")?,
+        skc_dport: at("sock_common", "skc_dport")?,
+        skc_num: at("sock_common", "skc_num")?,
+        skc_reuse_byte: at("sock_common", "skc_reuse")?,
+        skc_net: at("sock_common", "skc_net.net")?,
+        skc_v6_daddr: at("sock_common", "skc_v6_daddr")?,
+        skc_v6_rcv_saddr: at("sock_common", "skc_v6_rcv_saddr")?,
+        skc_flags: at("sock_common", "skc_flags")?,
+        sk_protocol: protocol.offset,
+        sk_protocol_size: protocol.size,
+        sk_err: at("sock", "sk_err")?,
+        sk_shutdown: at("sock", "sk_shutdown")?,
+        sk_lingertime: at("sock", "sk_lingertime")?,
+        sk_socket: at("sock", "sk_socket")?,
+        inet_sport: at("inet_sock", "inet_sport")?,
+        socket_state: at("socket", "state")?,
+        socket_sk: at("socket", "sk")?,
+        net_inum: at("net", "ns.inum")?,
+        task_group_leader: at("task_struct", "group_leader")?,
+        task_comm: at("task_struct", "comm")?,
+        // Renamed in 5.5.
+        task_start_boottime: at("task_struct", "start_boottime").or_else(|_| at("task_struct", "real_start_time"))?,
+        task_flags: at("task_struct", "flags")?,
+        task_files: at("task_struct", "files")?,
+        files_fdt: at("files_struct", "fdt")?,
+        fdt_fd: at("fdtable", "fd")?,
+        fdt_max_fds: at("fdtable", "max_fds")?,
+        file_private_data: at("file", "private_data")?,
+        sock_done_bit: btf.enumerator("sock_flags", "SOCK_DONE")?,
+        sock_linger_bit: btf.enumerator("sock_flags", "SOCK_LINGER")?,
+    })
+}

@@ -1,0 +1,278 @@
+//! Carrying out the plan: load, attach, read the ring buffer, read the counters. Dropping [`Programs`] detaches.
+
+use std::{
+    fs,
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+};
+
+use agent_ebpf::{ABI_VERSION, Config, Counter, Filter, names};
+use anyhow::{Context as _, anyhow};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{MapData, PerCpuArray, RingBuf},
+    programs::{ProgramError, RawTracePoint, TracePoint},
+};
+use aya_log::EbpfLogger;
+use rustix::process::{Resource, Rlimit, setrlimit};
+use zerocopy::IntoBytes as _;
+
+use super::{
+    StartError,
+    btf::Btf,
+    host::{BTF_PATH, HostFacts},
+    offsets,
+    plan::{self, Attachment, Plan, Program, Rung},
+    tracefs,
+};
+use crate::{
+    decode::{DecodeError, decode},
+    model::Event,
+    report::Lost,
+};
+
+/// What a session wants of the programs.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Send every transition, not only ends of connections and listeners
+    pub every_transition: bool,
+    /// What to send
+    pub filter: Filter,
+    /// Size of the ring buffer in bytes: a power of two, at least a page
+    pub ring_bytes: u32,
+    /// Sockets followed at the same time, at most
+    pub max_sockets: u32,
+}
+
+impl Settings {
+    /// Size of the ring buffer unless told otherwise: about 42,000 records.
+    pub const DEFAULT_RING_BYTES: u32 = 8 << 20;
+    /// Sockets followed at the same time unless told otherwise, about 20 MB of kernel memory.
+    pub const DEFAULT_MAX_SOCKETS: u32 = 131_072;
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            every_transition: false,
+            filter: Filter::default(),
+            ring_bytes: Self::DEFAULT_RING_BYTES,
+            max_sockets: Self::DEFAULT_MAX_SOCKETS,
+        }
+    }
+}
+
+/// What the kernel could not tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Records lost, and calls skipped
+    pub lost: Lost,
+    /// Sockets not followed because the table was full
+    pub sockets_not_followed: u64,
+    /// Calls not followed because their table was full
+    pub calls_not_followed: u64,
+    /// Reads of kernel memory that failed
+    pub read_faults: u64,
+}
+
+/// Loaded and attached programs.
+pub struct Programs {
+    plan: Plan,
+    ring: RingBuf<MapData>,
+    counters: PerCpuArray<MapData, u64>,
+    log: Option<EbpfLogger<&'static dyn log::Log>>,
+    /// Holds the programs, their links and the other maps
+    ebpf: Ebpf,
+}
+
+impl Programs {
+    /// Gathers facts, makes a plan and carries it out.
+    ///
+    /// # Errors
+    /// The host lacks something without which there is no session; nothing is left attached.
+    pub fn attach(settings: &Settings) -> Result<Self, StartError> {
+        let facts = HostFacts::gather();
+        let plan = plan::plan(&facts)?;
+        Self::carry_out(plan, settings)
+    }
+
+    /// Carries out a plan. A step that fails and is not essential falls to the rung below, and the plan says why.
+    ///
+    /// # Errors
+    /// An essential step failed; nothing is left attached.
+    pub fn carry_out(plan: Plan, settings: &Settings) -> Result<Self, StartError> {
+        // On a thread of its own: mounting tracefs out of the host's sight changes the thread that does it.
+        std::thread::scope(|scope| {
+            scope
+                .spawn(|| load_and_attach(plan, settings))
+                .join()
+                .unwrap_or_else(|_| Err(anyhow!("the loader panicked")))
+        })
+        .map_err(|error| refused(&error))
+    }
+
+    /// What was carried out.
+    #[must_use]
+    pub const fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Hands over every record that waits, oldest first. Never blocks.
+    pub fn drain(&mut self, sink: &mut dyn FnMut(Result<Event, DecodeError>)) {
+        while let Some(record) = self.ring.next() {
+            sink(decode(&record));
+        }
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
+    }
+
+    /// What the kernel could not tell so far.
+    ///
+    /// # Errors
+    /// The counters cannot be read.
+    pub fn losses(&self) -> anyhow::Result<Losses> {
+        let sum = |counter: Counter| -> anyhow::Result<u64> {
+            let values =
+                self.counters.get(&(counter as u32), 0).with_context(|| format!("read counter {counter:?}"))?;
+            Ok(values.iter().sum())
+        };
+        Ok(Losses {
+            lost: Lost {
+                transitions: sum(Counter::LostTransition)?,
+                refused_calls: sum(Counter::LostSyscall)?,
+                processes: sum(Counter::LostTask)?,
+                skipped_programs: self.skipped(sum(Counter::TakenOver)?),
+            },
+            sockets_not_followed: sum(Counter::SocketsFull)?,
+            calls_not_followed: sum(Counter::CallsFull)?,
+            read_faults: sum(Counter::ReadFault)?,
+        })
+    }
+
+    /// Calls the kernel skipped because the same program was running on that CPU: an interrupt inside a system call.
+    ///
+    /// Less those that the second program took over. A skipped `tcp_destroy_sock` costs nothing, and the second program
+    /// has nothing to do where the first one runs.
+    fn skipped(&self, taken_over: u64) -> u64 {
+        let harmless = [names::TCP_DESTROY_SOCK, names::INET_SOCK_SET_STATE_SKIPPED];
+        let skipped: u64 = self
+            .ebpf
+            .programs()
+            .filter(|(name, _)| !harmless.contains(name))
+            .filter_map(|(_, program)| recursion_misses(program.fd().ok()?.as_fd()))
+            .sum();
+        skipped.saturating_sub(taken_over)
+    }
+}
+
+/// `recursion_misses` of a program, since Linux 5.12; before that nothing is skipped.
+fn recursion_misses(program: BorrowedFd<'_>) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd())).ok()?;
+    let (_, rest) = text.split_once("recursion_misses:")?;
+    rest.split_whitespace().next()?.parse().ok()
+}
+
+impl AsFd for Programs {
+    /// Readable when enough records wait, or a process appeared.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ring.as_fd()
+    }
+}
+
+impl AsRawFd for Programs {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.ring.as_raw_fd()
+    }
+}
+
+fn load_and_attach(mut plan: Plan, settings: &Settings) -> anyhow::Result<Programs> {
+    if plan.mount_tracefs
+        && let Err(error) = tracefs::mount_for_this_thread()
+    {
+        log::warn!("tracefs could not be mounted: {error}");
+    }
+    raise_memlock();
+    let btf = Btf::read(std::path::Path::new(BTF_PATH))?;
+    let config = Config {
+        filter: settings.filter,
+        // A quarter full: three quarters are left for what comes while the agent wakes up.
+        wakeup_bytes: settings.ring_bytes / 4,
+        every_transition: u32::from(settings.every_transition),
+        abi_version: ABI_VERSION,
+        offsets: offsets::resolve(&btf)?,
+    };
+    let mut ebpf = EbpfLoader::new()
+        .override_global(names::CONFIG, config.as_bytes(), true)
+        .map_max_entries(names::EVENTS, settings.ring_bytes)
+        .map_max_entries(names::SOCKETS, settings.max_sockets)
+        .load(aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/firstfin-programs")))
+        .context("load the eBPF object")?;
+    let log = EbpfLogger::init(&mut ebpf).inspect_err(|error| log::debug!("no log of the programs: {error}")).ok();
+    let ring = RingBuf::try_from(ebpf.take_map(names::EVENTS).context("the object has no ring buffer")?)?;
+    let counters = PerCpuArray::try_from(ebpf.take_map(names::COUNTERS).context("the object has no counters")?)?;
+
+    for step in &mut plan.steps {
+        if let Err((program, error)) = attach_all(&mut ebpf, step.programs) {
+            let error = anyhow::Error::from(error).context(format!("attach {program}"));
+            if step.observed.is_essential() {
+                return Err(error);
+            }
+            step.not_higher.push((step.rung, format!("{error:#}")));
+            step.rung = Rung::None;
+            step.lost = "it is not seen at all";
+        }
+    }
+    Ok(Programs { plan, ring, counters, log, ebpf })
+}
+
+/// Before 5.11 the kernel charges maps to RLIMIT_MEMLOCK, and the usual 64 kB are not enough. Since then it does not, so
+/// not being allowed to raise it (CAP_SYS_RESOURCE) is no reason to stop: if it was needed, loading says so.
+fn raise_memlock() {
+    let unlimited = Rlimit { current: None, maximum: None };
+    if let Err(error) = setrlimit(Resource::Memlock, unlimited) {
+        log::debug!("RLIMIT_MEMLOCK stays as it is: {error}");
+    }
+}
+
+/// Attaches all of them or none.
+fn attach_all(ebpf: &mut Ebpf, programs: &[Program]) -> Result<(), (&'static str, ProgramError)> {
+    for program in programs {
+        if let Err(error) = attach(ebpf, program) {
+            for program in programs {
+                // One that was never loaded has nothing to unload.
+                let _ = match ebpf.program_mut(program.name) {
+                    Some(aya::programs::Program::RawTracePoint(program)) => program.unload(),
+                    Some(aya::programs::Program::TracePoint(program)) => program.unload(),
+                    _ => Ok(()),
+                };
+            }
+            return Err((program.name, error));
+        }
+    }
+    Ok(())
+}
+
+fn attach(ebpf: &mut Ebpf, program: &Program) -> Result<(), ProgramError> {
+    let loaded = ebpf.program_mut(program.name).ok_or(ProgramError::NotLoaded)?;
+    match program.attachment {
+        Attachment::RawTracepoint(hook) => {
+            let loaded: &mut RawTracePoint = loaded.try_into()?;
+            loaded.load()?;
+            loaded.attach(hook)?;
+        }
+        Attachment::Tracepoint(category, name) => {
+            let loaded: &mut TracePoint = loaded.try_into()?;
+            loaded.load()?;
+            loaded.attach(category, name)?;
+        }
+    }
+    Ok(())
+}
+
+fn refused(error: &anyhow::Error) -> StartError {
+    StartError::new(
+        format!("the programs could not be loaded and attached: {error:#}"),
+        "the host passed every check beforehand, so this kernel differs from those firstfin knows",
+        "run `firstfin doctor --format json` and report its output with this message",
+    )
+}

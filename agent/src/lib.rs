@@ -1,0 +1,29 @@
+//! firstfin: which process is behind TIME_WAIT, a refused bind(), an exhausted port range.
+//!
+//! The way of the data, which is also the order of the modules:
+//!
+//! ```text
+//! kernel    what touches the running kernel: host facts, plan, loader, ring buffer, sock_diag, /proc
+//! decode    bytes of the ring buffer -> model::Event
+//! state     events and censuses -> who owns what (pure)
+//! report    state -> the report of a session (pure)
+//! analysis  report -> findings (pure)
+//! output    report, events -> text, JSON
+//! session   runs them: the only place with a clock and an event loop
+//! commands  one file a subcommand: wiring
+//! ```
+//!
+//! `model` holds the words all of them share. `decode`, `state`, `report` and `analysis` know neither clock nor I/O:
+//! the same input gives the same output, which is what recordings, golden tests and property tests stand on.
+
+pub mod analysis;
+pub mod cli;
+pub mod commands;
+pub mod decode;
+pub mod kernel;
+pub mod model;
+pub mod output;
+pub mod recording;
+pub mod report;
+pub mod session;
+pub mod state;

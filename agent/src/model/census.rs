@@ -1,0 +1,59 @@
+//! What a look at all sockets of all reachable network namespaces found: the truth the ledger is checked against.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Inode, Netns, Process, SocketRow, Timestamp};
+
+/// Sockets of every network namespace that could be looked into.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Census {
+    /// When it was begun: what ended before is in it, what ended later may be
+    pub at: Timestamp,
+    /// One entry a namespace
+    pub namespaces: Vec<NetnsCensus>,
+    /// Namespaces known to exist, or to have been there, that could not be looked into, with the reason
+    pub unreachable: Vec<(Netns, String)>,
+}
+
+/// Sockets of one network namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetnsCensus {
+    /// Which namespace
+    pub netns: Netns,
+    /// When its dump began; a timewait socket's time left counts from here
+    pub at: Timestamp,
+    /// Its TCP sockets, of both families
+    pub rows: Vec<SocketRow>,
+    /// `tw` of `/proc/net/sockstat`, read so close to the dump that both agree if the kernel does
+    pub kernel_time_wait: Option<u64>,
+    /// `TCPTimeWaitOverflow` of `/proc/net/netstat`, since the namespace was made
+    pub time_wait_overflow: Option<u64>,
+    /// Its settings
+    pub settings: NetnsSettings,
+}
+
+/// Settings of a network namespace that decide about ports and TIME_WAIT.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetnsSettings {
+    /// `net.ipv4.tcp_max_tw_buckets`
+    pub max_tw_buckets: Option<u64>,
+    /// `net.ipv4.ip_local_port_range`, both ends inclusive
+    pub port_range: Option<(u16, u16)>,
+    /// Ports of that range that `net.ipv4.ip_local_reserved_ports` leaves
+    pub usable_ports: Option<u32>,
+    /// `net.ipv4.tcp_tw_reuse`: 0 off, 1 on, 2 on loopback only
+    pub tw_reuse: Option<u8>,
+    /// `net.ipv4.tcp_timestamps`: reuse of TIME_WAIT needs them
+    pub timestamps: Option<u8>,
+    /// `net.ipv4.tcp_fin_timeout`, seconds: how long a FIN_WAIT2 minisocket waits
+    pub fin_timeout_s: Option<u32>,
+}
+
+/// Who holds which socket, by a walk over every process's descriptors.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SocketHolders {
+    /// The processes that have a descriptor of the socket open; more than one after fork() or SCM_RIGHTS
+    pub by_inode: std::collections::HashMap<Inode, Vec<Process>>,
+    /// Processes whose descriptors could not be read
+    pub unreadable: u64,
+}

@@ -1,0 +1,146 @@
+//! What the kernel tells: decoded records.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Connection, Ending, Netns, SocketId, Task, TcpState, Timestamp};
+
+/// One record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// A socket changed its state
+    Transition(Box<Transition>),
+    /// The transition before, of the same socket, did not lead to a timewait socket after all
+    Retraction(Retraction),
+    /// bind() or listen() was refused
+    Refused(RefusedCall),
+    /// A process is seen for the first time
+    ProcessSeen(Task),
+}
+
+/// How a connection came to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OpenKind {
+    /// connect() here: outbound
+    Active,
+    /// A listener here: inbound
+    Passive,
+}
+
+/// What was known of a socket when it changed its state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SocketFacts {
+    /// The local port was chosen by bind(), before connect()
+    pub port_bound: bool,
+    /// It was established, as far as the session saw it
+    pub established: bool,
+    /// This side sent the first FIN
+    pub fin_first: bool,
+    /// The other side did
+    pub fin_second: bool,
+    /// A FIN was received
+    pub fin_received: bool,
+    /// A RST ended it
+    pub reset_received: bool,
+    /// A RST was sent before the transition
+    pub reset_sent: bool,
+    /// `sk_err`, 0 for none
+    pub errno: u32,
+    /// Both directions are shut down (`SHUTDOWN_MASK`)
+    pub is_shut_down: bool,
+    /// It has a `struct socket`: it was accepted and not closed
+    pub has_socket: bool,
+    /// connect() has not returned successfully, nor gone on in the background (`SS_UNCONNECTED`)
+    pub is_unconnected: bool,
+    /// SO_LINGER with a time of zero
+    pub linger_zero: bool,
+}
+
+/// A change of state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transition {
+    /// When
+    pub at: Timestamp,
+    /// Which socket
+    pub socket: SocketId,
+    /// Which connection; the local port is 0 if none was chosen yet
+    pub connection: Connection,
+    /// State before
+    pub old: TcpState,
+    /// State after
+    pub new: TcpState,
+    /// How it was opened; none if that was before the session
+    pub opened: Option<OpenKind>,
+    /// When it was first seen; none if that was before the session
+    pub born: Option<Timestamp>,
+    /// The process that connected or, for a listener, called listen()
+    pub opener: Option<Task>,
+    /// The process whose close(), shutdown() or exit ended the sending side
+    pub closer: Option<Task>,
+    /// The rest
+    pub facts: SocketFacts,
+}
+
+impl Transition {
+    /// How the connection ended, if this is its end.
+    #[must_use]
+    pub fn ending(&self) -> Option<Ending> {
+        Ending::of(self)
+    }
+}
+
+/// See [`Event::Retraction`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retraction {
+    /// When
+    pub at: Timestamp,
+    /// Which socket
+    pub socket: SocketId,
+    /// Which connection
+    pub connection: Connection,
+}
+
+/// A system call that claims a local address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Call {
+    /// bind(2)
+    Bind,
+    /// listen(2)
+    Listen,
+}
+
+/// Socket options that decide who may share a port.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
+pub struct SocketOptions {
+    /// SO_REUSEADDR
+    pub reuse_address: bool,
+    /// SO_REUSEPORT
+    pub reuse_port: bool,
+    /// IPV6_V6ONLY
+    pub v6_only: bool,
+}
+
+/// A refused bind() or listen().
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedCall {
+    /// When
+    pub at: Timestamp,
+    /// Which call
+    pub call: Call,
+    /// Network namespace of the socket
+    pub netns: Netns,
+    /// The address it asked for; none if it could not be read
+    pub local: Option<SocketAddr>,
+    /// Why it was refused
+    pub errno: u32,
+    /// The options the socket had
+    pub options: SocketOptions,
+    /// Who asked
+    pub task: Task,
+}

@@ -1,0 +1,20 @@
+//! The words of the domain: plain data, no I/O, no clock. Everything else in the agent speaks in these.
+
+mod census;
+mod ending;
+pub mod errno;
+mod event;
+mod name;
+mod process;
+mod socket;
+mod tcp_state;
+mod time;
+
+pub use census::{Census, NetnsCensus, NetnsSettings, SocketHolders};
+pub use ending::{ConnectFailure, Ending, Reset};
+pub use event::{Call, Event, OpenKind, RefusedCall, Retraction, SocketFacts, SocketOptions, Transition};
+pub use name::Name;
+pub use process::{Container, Process, ProcessKey, Task};
+pub use socket::{Connection, Inode, Netns, SocketId, SocketRow, TimeWaitSubstate};
+pub use tcp_state::TcpState;
+pub use time::Timestamp;

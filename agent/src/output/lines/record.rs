@@ -1,0 +1,288 @@
+//! An event as a record of its own, for scripts: `firstfin.event/1`.
+//!
+//! Within a version fields are added, never renamed, removed or given another meaning. What does not apply to an event,
+//! or is not known of it, is left out; only `process` is always there, and null if no process is known. Addresses of
+//! kernel objects are left out on purpose: they would tell where the kernel's memory lies.
+
+use std::net::SocketAddr;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::{
+    model::{
+        Call, ConnectFailure, Connection, Ending, Event, Name, Netns, RefusedCall, Reset, Retraction, SocketOptions,
+        Task, TcpState, TimeWaitSubstate, Timestamp, Transition, errno,
+    },
+    output::clock::{Clock, milliseconds},
+    report::Direction,
+};
+
+/// Version of the JSON form.
+pub const EVENT_SCHEMA: &str = "firstfin.event/1";
+
+/// One line of `firstfin trace --format json`.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct EventRecord {
+    /// `firstfin.event/1`
+    pub schema: &'static str,
+    /// What happened
+    #[serde(rename = "type")]
+    pub kind: EventType,
+    /// When, RFC 3339 in UTC with milliseconds
+    pub at: String,
+    /// Who ended the sending side of the connection, else who opened it; for a call, who made it. Null if unknown
+    pub process: Option<EventProcess>,
+    /// Who opened the connection, if that was another process
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub opener: Option<EventProcess>,
+    /// Inode number of the socket's network namespace
+    pub netns: Netns,
+    /// Address and port here; port 0 if none was chosen
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub local: Option<String>,
+    /// Address and port there
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remote: Option<String>,
+    /// Which way the connection was opened; left out if that was before the trace began
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub direction: Option<Direction>,
+    /// `transition`, `listen`: state before, by Linux's name
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<&'static str>,
+    /// `transition`, `listen`: state after, by Linux's name
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<&'static str>,
+    /// How the connection ended, if it did
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ending: Option<EndingKind>,
+    /// `ending` `time_wait`: both sides sent their FIN before either saw the other's
+    #[serde(skip_serializing_if = "is_false")]
+    #[schemars(default)]
+    pub simultaneous: bool,
+    /// `ending` `reset` and `connect_failed`: how, and why
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
+    /// This side sent the first FIN; left out if that is not known, or nobody sent one
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub closed_first: Option<bool>,
+    /// `refused`: which call
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub call: Option<Call>,
+    /// `refused`: the options of the socket
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub options: Option<SocketOptions>,
+    /// The errno the process got, or the connection died of
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub errno: Option<u32>,
+    /// Its name: `EADDRINUSE`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Milliseconds since the socket began to connect, was created by an incoming SYN, or began to listen; left out if
+    /// that was before the trace began
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<f64>,
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EventType {
+    /// A connection ended, or could not be made
+    ConnectionEnd,
+    /// A socket began to listen, or was closed after it had
+    Listen,
+    /// bind() or listen() was refused
+    Refused,
+    /// A socket changed its state (`--states`)
+    Transition,
+    /// The connection that was said to have entered TIME_WAIT did not
+    Retraction,
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EndingKind {
+    /// This side closed first and keeps a timewait socket
+    TimeWait,
+    /// The same, but the FIN of the other side is still to come
+    FinWait2,
+    /// The other side closed first; nothing is left here
+    PassiveClose,
+    /// It was cut off, see `cause`
+    Reset,
+    /// It was never made, see `cause`
+    ConnectFailed,
+    /// The kernel gave up on it; `errno` says why if it had one
+    GaveUp,
+    /// A listener was closed
+    ListenerClosed,
+}
+
+/// How a connection was cut off, or why it was never made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Cause {
+    /// With `ending` `reset`
+    Reset(Reset),
+    /// With `ending` `connect_failed`
+    Connect(ConnectFailure),
+}
+
+/// A process as the kernel saw it in the moment of its call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct EventProcess {
+    /// Process id
+    pub pid: u32,
+    /// Name of the thread group leader
+    pub comm: Name,
+    /// User id, in the initial user namespace
+    pub uid: u32,
+    /// cgroup v2 id
+    pub cgroup_id: u64,
+    /// A kernel thread, which closed the connection on someone else's behalf
+    #[serde(skip_serializing_if = "is_false")]
+    #[schemars(default)]
+    pub kernel_thread: bool,
+}
+
+impl From<&Task> for EventProcess {
+    fn from(task: &Task) -> Self {
+        Self {
+            pid: task.key.tgid,
+            comm: task.comm.clone(),
+            uid: task.uid,
+            cgroup_id: task.cgroup_id,
+            kernel_thread: task.is_kernel_thread,
+        }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+const fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+impl EventRecord {
+    /// The record of an event; none for what a trace does not show: announcements of processes and, without
+    /// `with_states`, transitions that neither end a connection nor concern a listener.
+    #[must_use]
+    pub fn of(event: &Event, clock: &Clock, with_states: bool) -> Option<Self> {
+        match event {
+            Event::Transition(transition) => Self::of_transition(transition, clock, with_states),
+            Event::Refused(call) => Some(Self::of_refused(call, clock)),
+            Event::Retraction(retraction) => Some(Self::of_retraction(retraction, clock)),
+            Event::ProcessSeen(_) => None,
+        }
+    }
+
+    fn of_transition(transition: &Transition, clock: &Clock, with_states: bool) -> Option<Self> {
+        let is_listener = transition.old == TcpState::Listen || transition.new == TcpState::Listen;
+        let ending = transition.ending();
+        let kind = match ending {
+            _ if with_states => EventType::Transition,
+            _ if is_listener => EventType::Listen,
+            Some(_) => EventType::ConnectionEnd,
+            None => return None,
+        };
+        let owner = transition.closer.as_ref().or(transition.opener.as_ref());
+        let opener = transition.opener.as_ref().filter(|opener| owner.is_some_and(|owner| owner.key != opener.key));
+        let states = (with_states || is_listener).then_some((transition.old.name(), transition.new.name()));
+        let errno = ending.map(|ending| ending_errno(ending, transition)).filter(|&errno| errno != 0);
+        let facts = &transition.facts;
+        Some(Self {
+            process: owner.map(EventProcess::from),
+            opener: opener.map(EventProcess::from),
+            // A listener's other side is the unspecified address, which says nothing.
+            remote: (!is_listener).then(|| transition.connection.remote.to_string()),
+            direction: transition.opened.filter(|_| !is_listener).map(Direction::from),
+            from: states.map(|(from, _)| from),
+            to: states.map(|(_, to)| to),
+            ending: ending.map(EndingKind::from),
+            simultaneous: matches!(ending, Some(Ending::TimeWait { simultaneous: true, .. })),
+            cause: ending.and_then(Cause::of),
+            closed_first: ending.and((facts.fin_first || facts.fin_second).then_some(facts.fin_first)),
+            errno,
+            error: errno.map(errno::name),
+            duration_ms: transition.born.map(|born| milliseconds(transition.at.since(born))),
+            ..Self::bare(kind, transition.at, clock, &transition.connection)
+        })
+    }
+
+    fn of_refused(refused: &RefusedCall, clock: &Clock) -> Self {
+        let nowhere = Connection { netns: refused.netns, local: UNSPECIFIED, remote: UNSPECIFIED };
+        Self {
+            process: Some(EventProcess::from(&refused.task)),
+            local: refused.local.map(|local| local.to_string()),
+            remote: None,
+            call: Some(refused.call),
+            options: Some(refused.options),
+            errno: Some(refused.errno),
+            error: Some(errno::name(refused.errno)),
+            ..Self::bare(EventType::Refused, refused.at, clock, &nowhere)
+        }
+    }
+
+    fn of_retraction(retraction: &Retraction, clock: &Clock) -> Self {
+        Self::bare(EventType::Retraction, retraction.at, clock, &retraction.connection)
+    }
+
+    fn bare(kind: EventType, at: Timestamp, clock: &Clock, connection: &Connection) -> Self {
+        Self {
+            schema: EVENT_SCHEMA,
+            kind,
+            at: clock.utc(at),
+            process: None,
+            opener: None,
+            netns: connection.netns,
+            local: Some(connection.local.to_string()),
+            remote: Some(connection.remote.to_string()),
+            direction: None,
+            from: None,
+            to: None,
+            ending: None,
+            simultaneous: false,
+            cause: None,
+            closed_first: None,
+            call: None,
+            options: None,
+            errno: None,
+            error: None,
+            duration_ms: None,
+        }
+    }
+}
+
+const UNSPECIFIED: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
+
+const fn ending_errno(ending: Ending, transition: &Transition) -> u32 {
+    match ending {
+        Ending::GaveUp { errno } => errno,
+        _ => ending.connect_errno(transition),
+    }
+}
+
+impl From<Ending> for EndingKind {
+    fn from(ending: Ending) -> Self {
+        match ending {
+            Ending::TimeWait { substate: TimeWaitSubstate::TimeWait, .. } => Self::TimeWait,
+            Ending::TimeWait { substate: TimeWaitSubstate::FinWait2, .. } => Self::FinWait2,
+            Ending::PassiveClose => Self::PassiveClose,
+            Ending::Reset(_) => Self::Reset,
+            Ending::ConnectFailed(_) => Self::ConnectFailed,
+            Ending::GaveUp { .. } => Self::GaveUp,
+            Ending::ListenerClosed => Self::ListenerClosed,
+        }
+    }
+}
+
+impl Cause {
+    const fn of(ending: Ending) -> Option<Self> {
+        match ending {
+            Ending::Reset(reset) => Some(Self::Reset(reset)),
+            Ending::ConnectFailed(failure) => Some(Self::Connect(failure)),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The words for what the model names, the same wherever people read them.
+
+use crate::{
+    model::{ConnectFailure, Container, Reset, SocketOptions},
+    report::{HolderKind, ProcessInfo, Severity},
+};
+
+/// What stands where no process is known.
+pub(super) const NO_PROCESS: &str = "unknown process";
+
+/// `nginx[812]`
+pub(super) fn process(process: &ProcessInfo) -> String {
+    format!("{}[{}]", process.comm, process.pid)
+}
+
+/// `nginx[812]`, or that it is not known.
+pub(super) fn process_or_unknown(info: Option<&ProcessInfo>) -> String {
+    info.map_or_else(|| NO_PROCESS.to_owned(), process)
+}
+
+/// Where a process belongs: its container or unit, else its executable. Empty if nothing is known.
+pub(super) fn place(process: &ProcessInfo, with_netns: bool) -> String {
+    let mut parts = Vec::new();
+    if process.exited {
+        parts.push("exited".to_owned());
+    }
+    match (&process.container, &process.unit, &process.exe) {
+        (Some(it), _, _) => parts.push(container(it)),
+        (None, Some(unit), _) => parts.push(format!("unit {unit}")),
+        // Only what the process is not already called by.
+        (None, None, Some(exe)) => {
+            let is_named = exe.as_str().rsplit('/').next() == Some(process.comm.as_str());
+            parts.extend((!is_named).then(|| exe.to_string()));
+        }
+        (None, None, None) => parts.extend(process.cgroup.as_ref().map(|path| format!("cgroup {path}"))),
+    }
+    if with_netns {
+        parts.extend(process.netns.map(|netns| format!("netns {netns}")));
+    }
+    parts.join(", ")
+}
+
+/// `docker 4f3b2a1c9d8e`: the twelve digits its runtime's own tools show.
+fn container(container: &Container) -> String {
+    let id: String = container.id.as_str().chars().take(12).collect();
+    let runtime = match container.runtime.as_str() {
+        "unknown" => "container",
+        runtime => runtime,
+    };
+    match &container.pod_uid {
+        Some(pod) => format!("{runtime} {id}, pod {pod}"),
+        None => format!("{runtime} {id}"),
+    }
+}
+
+/// What went wrong with connect(), without its errno.
+pub(super) const fn connect_failure(cause: ConnectFailure) -> &'static str {
+    match cause {
+        ConnectFailure::NoFreePort => "no free ephemeral port",
+        ConnectFailure::TupleInUse => "the same connection exists already",
+        ConnectFailure::Refused => "refused with a RST",
+        ConnectFailure::TimedOut => "no answer",
+        ConnectFailure::Unreachable => "unreachable",
+        ConnectFailure::Abandoned => "closed before it was made",
+        ConnectFailure::HandshakeBroken => "inbound, broke off in the handshake",
+        ConnectFailure::Other => "failed",
+    }
+}
+
+/// Who cut a connection off, and by what.
+pub(super) const fn reset(kind: Reset) -> &'static str {
+    match kind {
+        Reset::Received => "RST received",
+        Reset::LingerZero => "close() with SO_LINGER 0",
+        Reset::UnreadData => "close() with unread data",
+        Reset::Disconnected => "connect() to AF_UNSPEC",
+        Reset::NotAccepted => "listener closed before accept()",
+        Reset::Destroyed => "destroyed from outside (SOCK_DESTROY)",
+    }
+}
+
+/// One socket of this kind.
+pub(super) const fn holder(kind: HolderKind) -> &'static str {
+    match kind {
+        HolderKind::Listener => "listener",
+        HolderKind::Bound => "bound socket",
+        HolderKind::Connection => "connection",
+        HolderKind::TimeWait => "TIME_WAIT",
+        HolderKind::FinWait2 => "FIN_WAIT2",
+    }
+}
+
+pub(super) const fn severity(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Info => "info",
+        Severity::Warning => "warning",
+        Severity::Critical => "critical",
+    }
+}
+
+/// `SO_REUSEADDR, IPV6_V6ONLY`, or `none`.
+pub(super) fn options(options: SocketOptions) -> String {
+    let set: Vec<_> = [
+        (options.reuse_address, "SO_REUSEADDR"),
+        (options.reuse_port, "SO_REUSEPORT"),
+        (options.v6_only, "IPV6_V6ONLY"),
+    ]
+    .into_iter()
+    .filter_map(|(is_set, name)| is_set.then_some(name))
+    .collect();
+    if set.is_empty() { "none".to_owned() } else { set.join(", ") }
+}
+
+/// `1 socket`, `2 sockets`: for nouns that take an s.
+pub(super) fn count(number: u64, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}

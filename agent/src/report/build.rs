@@ -1,0 +1,364 @@
+//! State and the last census -> report. Pure.
+
+use std::{
+    cmp::Reverse,
+    collections::{HashMap, HashSet},
+    net::SocketAddr,
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    BindFailure, ConnectFailures, Destination, Direction, Events, Holder, HolderKind, Hook, Host, Lost, NetnsTimeWait,
+    ProcessInfo, ProcessTimeWait, Report, Resets, SCHEMA, Session, TimeWait, UnattributedReasons,
+};
+use crate::{
+    analysis,
+    model::{Census, Name, Netns, ProcessKey, SocketRow, TcpState, TimeWaitSubstate, errno},
+    state::{
+        Attribution, Closes, Reason, State,
+        failures::{HolderSeen, HoldersSeen, Place, RefusedKey, RefusedTally},
+    },
+};
+
+/// Processes listed under TIME_WAIT, at most.
+const MAX_PROCESSES: usize = 1_000;
+/// Destinations listed for a process, at most.
+const MAX_DESTINATIONS: usize = 20;
+/// Holders listed for a refused port, at most.
+const MAX_HOLDERS: usize = 8;
+
+/// What a report says of its session, apart from what the state knows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SessionFacts {
+    /// Where it was made
+    pub host: Host,
+    /// Wall clock at the start, RFC 3339 in UTC
+    pub started_at: String,
+    /// Length of the session
+    pub duration: Duration,
+    /// It was ended before its time
+    pub interrupted: bool,
+    /// What was observed
+    pub hooks: Vec<Hook>,
+    /// What the session had to do without
+    pub blind_spots: Vec<String>,
+    /// What the kernel could not tell
+    pub lost: Lost,
+    /// Sockets not followed because the kernel's table was full
+    pub sockets_not_followed: u64,
+    /// Records that were not understood
+    pub malformed: u64,
+    /// Of the processes the state mentions, those that are still there
+    pub alive: HashSet<ProcessKey>,
+}
+
+/// Makes the report of a session out of what is known, and what is there now.
+#[must_use]
+pub fn build(state: &State, census: &Census, facts: &SessionFacts) -> Report {
+    let has_losses = facts.lost.total() + facts.sockets_not_followed + facts.malformed + state.evicted() > 0;
+    let namer = Namer { state, alive: &facts.alive };
+    let mut blind_spots = facts.blind_spots.clone();
+    blind_spots.extend(
+        census.unreachable.iter().map(|(netns, why)| format!("network namespace {netns} was not looked into: {why}")),
+    );
+    let mut report = Report {
+        schema: SCHEMA.to_owned(),
+        host: facts.host.clone(),
+        session: Session {
+            started_at: facts.started_at.clone(),
+            duration_s: round(facts.duration.as_secs_f64()),
+            interrupted: facts.interrupted,
+            hooks: facts.hooks.clone(),
+            events: Events {
+                received: state.received(),
+                lost: facts.lost.total(),
+                lost_by_kind: facts.lost,
+                malformed: facts.malformed,
+                sockets_not_followed: facts.sockets_not_followed,
+                evicted: state.evicted(),
+            },
+            blind_spots,
+        },
+        time_wait: time_wait(state, census, facts.duration, &namer, has_losses),
+        bind_failures: bind_failures(state, &namer),
+        connect_failures: connect_failures(state, &namer),
+        resets: resets(state, &namer),
+        findings: Vec::new(),
+    };
+    report.findings = analysis::findings(&report);
+    report
+}
+
+/// Turns process keys into what a report says of a process.
+struct Namer<'a> {
+    state: &'a State,
+    alive: &'a HashSet<ProcessKey>,
+}
+
+impl Namer<'_> {
+    fn name(&self, key: ProcessKey, netns: Option<Netns>) -> ProcessInfo {
+        let known = self.state.process(key);
+        let known_netns = known.and_then(|process| process.netns);
+        ProcessInfo {
+            pid: key.tgid,
+            comm: known.map_or_else(|| Name::from("?"), |process| process.comm.clone()),
+            exe: known.and_then(|process| process.exe.clone()),
+            cgroup: known.and_then(|process| process.cgroup.clone()),
+            unit: known.and_then(|process| process.unit.clone()),
+            container: known.and_then(|process| process.container.clone()),
+            netns: netns.or(known_netns),
+            exited: !self.alive.contains(&key),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Owned {
+    sockets: u64,
+    fin_wait2: u64,
+    outbound: u64,
+    inbound: u64,
+    places: HashMap<Place, u64>,
+    netns: HashSet<Netns>,
+}
+
+fn time_wait(state: &State, census: &Census, duration: Duration, namer: &Namer<'_>, has_losses: bool) -> TimeWait {
+    let mut result = TimeWait { entered: state.entered(), ..TimeWait::default() };
+    let mut owned: HashMap<ProcessKey, Owned> = HashMap::new();
+    for namespace in &census.namespaces {
+        let mut total = 0;
+        for row in &namespace.rows {
+            let Some(substate) = row.substate() else { continue };
+            total += 1;
+            result.fin_wait2 += u64::from(substate == TimeWaitSubstate::FinWait2);
+            match state.attribute(row, namespace.at, has_losses) {
+                Attribution::Process(key, opened) => {
+                    let owned = owned.entry(key).or_default();
+                    match substate {
+                        TimeWaitSubstate::TimeWait => owned.sockets += 1,
+                        TimeWaitSubstate::FinWait2 => owned.fin_wait2 += 1,
+                    }
+                    match opened.map(Direction::from) {
+                        Some(Direction::Outbound) => owned.outbound += 1,
+                        Some(Direction::Inbound) => owned.inbound += 1,
+                        None => {}
+                    }
+                    *owned.places.entry(Place::of(&row.connection, opened)).or_default() += 1;
+                    owned.netns.insert(namespace.netns);
+                }
+                Attribution::Unknown(reason) => {
+                    result.unattributed += 1;
+                    *reason_count(&mut result.unattributed_reasons, reason) += 1;
+                }
+            }
+        }
+        let overflowed = namespace
+            .time_wait_overflow
+            .map_or(0, |overflow| overflow.saturating_sub(state.overflow_before(namespace.netns)));
+        result.total += total;
+        result.kernel_total += namespace.kernel_time_wait.unwrap_or(total);
+        result.overflowed += overflowed;
+        result.namespaces.push(NetnsTimeWait {
+            netns: namespace.netns,
+            total,
+            kernel_total: namespace.kernel_time_wait.unwrap_or(total),
+            max_tw_buckets: namespace.settings.max_tw_buckets,
+            port_range: namespace.settings.port_range,
+            usable_ports: namespace.settings.usable_ports,
+            overflowed,
+        });
+    }
+    let closes: HashMap<ProcessKey, Closes> = state.closes().collect();
+    for key in closes.keys() {
+        owned.entry(*key).or_default();
+    }
+    let seconds = duration.as_secs_f64();
+    result.by_process = owned
+        .into_iter()
+        .map(|(key, owned)| {
+            process_time_wait(key, owned, closes.get(&key).copied().unwrap_or_default(), seconds, namer)
+        })
+        .collect();
+    result.by_process.sort_by_key(|process| {
+        (Reverse(process.sockets + process.fin_wait2), Reverse(process.entered), process.process.pid)
+    });
+    result.processes_omitted = truncate(&mut result.by_process, MAX_PROCESSES);
+    result
+}
+
+fn reason_count(reasons: &mut UnattributedReasons, reason: Reason) -> &mut u64 {
+    match reason {
+        Reason::BeforeSession => &mut reasons.before_session,
+        Reason::ClosedBefore => &mut reasons.closing_before_session,
+        Reason::KernelThread => &mut reasons.kernel_thread,
+        Reason::EventLost => &mut reasons.event_lost,
+        Reason::NotSeen => &mut reasons.not_seen,
+    }
+}
+
+fn process_time_wait(
+    key: ProcessKey,
+    owned: Owned,
+    closes: Closes,
+    seconds: f64,
+    namer: &Namer<'_>,
+) -> ProcessTimeWait {
+    let mut destinations: Vec<Destination> = owned
+        .places
+        .into_iter()
+        .map(|(place, sockets)| {
+            let (remote, local, direction) = describe(place);
+            Destination { remote, local, direction, sockets }
+        })
+        .collect();
+    destinations.sort_by(|a, b| b.sockets.cmp(&a.sockets).then_with(|| a.remote.cmp(&b.remote)));
+    let destinations_omitted = truncate(&mut destinations, MAX_DESTINATIONS);
+    // A process has sockets in several namespaces only if it changes namespaces; its own then says nothing about them.
+    let netns = if owned.netns.len() == 1 { owned.netns.into_iter().next() } else { None };
+    ProcessTimeWait {
+        process: namer.name(key, netns),
+        sockets: owned.sockets,
+        fin_wait2: owned.fin_wait2,
+        entered: closes.entered,
+        entered_per_s: if seconds > 0.0 { round(closes.entered as f64 / seconds) } else { 0.0 },
+        closed_first: closes.closed_first,
+        outbound: owned.outbound,
+        inbound: owned.inbound,
+        destinations,
+        destinations_omitted,
+    }
+}
+
+fn describe(place: Place) -> (String, Option<String>, Option<Direction>) {
+    match place {
+        Place::Outbound(remote) => (remote.to_string(), None, Some(Direction::Outbound)),
+        Place::Inbound { from, local } => (from.to_string(), Some(local.to_string()), Some(Direction::Inbound)),
+        Place::Unknown(remote) => (remote.to_string(), None, None),
+    }
+}
+
+fn bind_failures(state: &State, namer: &Namer<'_>) -> Vec<BindFailure> {
+    let mut failures: Vec<BindFailure> =
+        state.refused().iter().filter_map(|(key, tally)| Some(bind_failure(key, tally, tally.last?, namer))).collect();
+    failures.sort_by(|a, b| {
+        b.count.cmp(&a.count).then_with(|| a.local.cmp(&b.local)).then(a.process.pid.cmp(&b.process.pid))
+    });
+    failures
+}
+
+fn bind_failure(key: &RefusedKey, tally: &RefusedTally, last: ProcessKey, namer: &Namer<'_>) -> BindFailure {
+    let (mut holders, holders_unknown) = match &tally.holders {
+        HoldersSeen::Found(seen) => (holders(seen, key.netns, namer), None),
+        HoldersSeen::Failed(why) => (Vec::new(), Some(why.clone())),
+        // Only EADDRINUSE for a certain port is about someone who has it.
+        HoldersSeen::NotLooked => (Vec::new(), None),
+    };
+    let holders_omitted = truncate(&mut holders, MAX_HOLDERS);
+    BindFailure {
+        process: namer.name(last, Some(key.netns)),
+        call: key.call,
+        local: key.local.map(|local| local.to_string()),
+        netns: key.netns,
+        errno: key.errno,
+        error: errno::name(key.errno),
+        options: tally.options,
+        count: tally.count,
+        processes: tally.processes.len() as u64,
+        holders,
+        holders_omitted,
+        holders_unknown,
+    }
+}
+
+/// Groups holders that differ in nothing a reader needs: a thousand connections of one process are one line.
+fn holders(seen: &[HolderSeen], netns: Netns, namer: &Namer<'_>) -> Vec<Holder> {
+    let mut grouped: Vec<Holder> = Vec::new();
+    let mut places: HashMap<(HolderKind, SocketAddr, Option<ProcessKey>), usize> = HashMap::new();
+    for holder in seen {
+        let Some(kind) = holder_kind(&holder.row) else { continue };
+        let local = holder.row.connection.local;
+        let seconds_left = holder.row.time_wait_left.map(|left| left.as_secs());
+        let at = *places.entry((kind, local, holder.owner)).or_insert_with(|| {
+            let is_connection = !matches!(kind, HolderKind::Listener | HolderKind::Bound);
+            grouped.push(Holder {
+                kind,
+                local: local.to_string(),
+                remote: is_connection.then(|| holder.row.connection.remote.to_string()),
+                process: holder.owner.map(|owner| namer.name(owner, Some(netns))),
+                seconds_left,
+                sockets: 0,
+            });
+            grouped.len() - 1
+        });
+        if let Some(group) = grouped.get_mut(at) {
+            group.sockets += 1;
+            // The port is free when the last of them is gone.
+            group.seconds_left = group.seconds_left.max(seconds_left);
+        }
+    }
+    grouped.sort_by_key(|holder| (holder.kind, Reverse(holder.sockets)));
+    grouped
+}
+
+fn holder_kind(row: &SocketRow) -> Option<HolderKind> {
+    Some(match (row.substate(), row.state) {
+        (Some(TimeWaitSubstate::TimeWait), _) => HolderKind::TimeWait,
+        (Some(TimeWaitSubstate::FinWait2), _) => HolderKind::FinWait2,
+        (None, TcpState::Listen) => HolderKind::Listener,
+        (None, TcpState::BoundInactive) => HolderKind::Bound,
+        (None, TcpState::Close) => return None,
+        (None, _) => HolderKind::Connection,
+    })
+}
+
+fn connect_failures(state: &State, namer: &Namer<'_>) -> Vec<ConnectFailures> {
+    let mut failures: Vec<ConnectFailures> = state
+        .connects()
+        .iter()
+        .map(|(key, count)| ConnectFailures {
+            process: key.process.map(|process| namer.name(process, Some(key.netns))),
+            remote: describe(key.remote).0,
+            netns: key.netns,
+            cause: key.cause,
+            errno: key.errno,
+            error: if key.errno == 0 { String::new() } else { errno::name(key.errno) },
+            count: *count,
+        })
+        .collect();
+    failures.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.remote.cmp(&b.remote)).then(a.cause.cmp(&b.cause)));
+    failures
+}
+
+fn resets(state: &State, namer: &Namer<'_>) -> Vec<Resets> {
+    let mut resets: Vec<Resets> = state
+        .resets()
+        .iter()
+        .map(|(key, count)| {
+            let (remote, local, _) = describe(key.place);
+            Resets {
+                process: key.process.map(|process| namer.name(process, Some(key.netns))),
+                remote,
+                local,
+                netns: key.netns,
+                kind: key.kind,
+                count: *count,
+            }
+        })
+        .collect();
+    resets.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.remote.cmp(&b.remote)).then(a.kind.cmp(&b.kind)));
+    resets
+}
+
+/// Cuts a list to `limit` and says how much was cut off.
+fn truncate<T>(list: &mut Vec<T>, limit: usize) -> u64 {
+    let omitted = list.len().saturating_sub(limit);
+    list.truncate(limit);
+    omitted as u64
+}
+
+/// To three decimals: what a clock and a rate are good for.
+fn round(value: f64) -> f64 {
+    (value * 1_000.0).round() / 1_000.0
+}

@@ -1,0 +1,385 @@
+//! The report of a session: what is printed, and the contract for scripts.
+//!
+//! The JSON form of [`Report`] is `firstfin.report/1`. Within a version fields are added, never renamed, removed or
+//! given another meaning; a reader has to ignore what it does not know. `docs/report.md` explains the fields for its
+//! readers, and the JSON Schema under `docs/generated/` is made from these types.
+
+mod build;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use build::{SessionFacts, build};
+
+use crate::model::{Call, ConnectFailure, Container, Name, Netns, OpenKind, Reset, SocketOptions};
+
+/// Version of the JSON form.
+pub const SCHEMA: &str = "firstfin.report/1";
+
+/// What a session saw.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Report {
+    /// `firstfin.report/1`
+    pub schema: String,
+    /// Where and by what it was made
+    pub host: Host,
+    /// How it was made, and how far it can be trusted
+    pub session: Session,
+    /// TIME_WAIT at the end of the session, and who it belongs to
+    pub time_wait: TimeWait,
+    /// Refused bind() and listen(), most frequent first
+    pub bind_failures: Vec<BindFailure>,
+    /// Failed connect(), most frequent first
+    pub connect_failures: Vec<ConnectFailures>,
+    /// Connections that were cut off, most frequent first
+    pub resets: Vec<Resets>,
+    /// What is wrong, worst first
+    pub findings: Vec<Finding>,
+}
+
+/// Where and by what a report was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Host {
+    /// Host name
+    pub name: Name,
+    /// Kernel release (`uname -r`)
+    pub kernel: Name,
+    /// Version of firstfin
+    pub version: String,
+}
+
+/// How the report was made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Session {
+    /// Wall clock at the start, RFC 3339 in UTC
+    pub started_at: String,
+    /// Seconds
+    pub duration_s: f64,
+    /// It was ended before its time, by a signal
+    pub interrupted: bool,
+    /// What was observed, and by what means
+    pub hooks: Vec<Hook>,
+    /// The event stream
+    pub events: Events,
+    /// What could not be looked at, in words: namespaces that could not be entered, processes that could not be read
+    pub blind_spots: Vec<String>,
+}
+
+/// A thing observed, and the rung of its ladder that was taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Hook {
+    /// The thing, for example `state transitions`
+    pub observes: String,
+    /// `fentry`, `kprobe`, `tracepoint`, `sock_diag` or `none`
+    pub rung: String,
+    /// Why not a higher one, and what is lost by that
+    pub reason: String,
+}
+
+/// The event stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Events {
+    /// Records received and understood
+    pub received: u64,
+    /// Records the kernel could not deliver, and calls of our programs it skipped: the sum of `lost_by_kind`
+    pub lost: u64,
+    /// The same by kind
+    pub lost_by_kind: Lost,
+    /// Records received and not understood
+    pub malformed: u64,
+    /// Sockets that were not followed because the kernel's table of sockets was full
+    pub sockets_not_followed: u64,
+    /// Entries the agent dropped because one of its own tables was full
+    pub evicted: u64,
+}
+
+/// Lost records by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Lost {
+    /// Ends of connections and changes of listeners
+    pub transitions: u64,
+    /// Refused bind() and listen()
+    pub refused_calls: u64,
+    /// Announcements of processes: costs their path and unit, never an attribution
+    pub processes: u64,
+    /// Calls of a program the kernel skipped, because it was interrupted by the same program on the same CPU
+    pub skipped_programs: u64,
+}
+
+impl Lost {
+    /// All of them.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        self.transitions + self.refused_calls + self.processes + self.skipped_programs
+    }
+}
+
+/// TIME_WAIT at the end of the session.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TimeWait {
+    /// Timewait sockets found by sock_diag, FIN_WAIT2 minisockets among them
+    pub total: u64,
+    /// FIN_WAIT2 minisockets among them: the peer's FIN is still to come
+    pub fin_wait2: u64,
+    /// What the kernel itself counts (`tw` in `/proc/net/sockstat`), over the same namespaces
+    pub kernel_total: u64,
+    /// Those without an owner
+    pub unattributed: u64,
+    /// Why they have none
+    pub unattributed_reasons: UnattributedReasons,
+    /// Connections that entered during the session
+    pub entered: u64,
+    /// Connections that got no timewait socket because `tcp_max_tw_buckets` was reached (`TCPTimeWaitOverflow`), during
+    /// the session; they are counted in `entered` where only tracepoints can be used
+    pub overflowed: u64,
+    /// By network namespace
+    pub namespaces: Vec<NetnsTimeWait>,
+    /// By process, most sockets first
+    pub by_process: Vec<ProcessTimeWait>,
+    /// Processes left out at the end of `by_process`
+    pub processes_omitted: u64,
+}
+
+/// Why timewait sockets have no owner.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct UnattributedReasons {
+    /// They were there when the session began, and the kernel keeps no owner
+    pub before_session: u64,
+    /// The connection ended during the session, but began to close before it
+    pub closing_before_session: u64,
+    /// A kernel thread closed them, on nobody's visible behalf
+    pub kernel_thread: u64,
+    /// Their event was lost, or their socket not followed
+    pub event_lost: u64,
+    /// No event was seen for them although none is known to be lost
+    pub not_seen: u64,
+}
+
+/// Timewait sockets of a network namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct NetnsTimeWait {
+    /// Inode number of the namespace
+    pub netns: Netns,
+    /// Timewait sockets found by sock_diag
+    pub total: u64,
+    /// What the kernel itself counts
+    pub kernel_total: u64,
+    /// `net.ipv4.tcp_max_tw_buckets`
+    pub max_tw_buckets: Option<u64>,
+    /// `net.ipv4.ip_local_port_range`, both ends inclusive
+    pub port_range: Option<(u16, u16)>,
+    /// Ports of that range that `net.ipv4.ip_local_reserved_ports` leaves
+    pub usable_ports: Option<u32>,
+    /// `TCPTimeWaitOverflow` during the session
+    pub overflowed: u64,
+}
+
+/// Timewait sockets of a process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ProcessTimeWait {
+    /// Who ended the sending side of the connections
+    pub process: ProcessInfo,
+    /// Timewait sockets now, FIN_WAIT2 minisockets not among them
+    pub sockets: u64,
+    /// FIN_WAIT2 minisockets now
+    pub fin_wait2: u64,
+    /// Connections that entered during the session
+    pub entered: u64,
+    /// The same per second of the session
+    pub entered_per_s: f64,
+    /// Connections of the session for which this process sent the first FIN
+    pub closed_first: u64,
+    /// Of those now: opened by connect() here
+    pub outbound: u64,
+    /// Of those now: accepted here
+    pub inbound: u64,
+    /// The destinations with the most sockets now
+    pub destinations: Vec<Destination>,
+    /// Destinations left out
+    pub destinations_omitted: u64,
+}
+
+/// Where connections go to, or come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Destination {
+    /// Outbound: address and port connected to. Inbound: the address of the other side (its port means nothing).
+    /// Unknown direction: address and port
+    pub remote: String,
+    /// Inbound: the local address and port that was served
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local: Option<String>,
+    /// Which way; none if unknown
+    pub direction: Option<Direction>,
+    /// Timewait sockets now, FIN_WAIT2 minisockets among them
+    pub sockets: u64,
+}
+
+/// Which way a connection was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// By connect() here
+    Outbound,
+    /// By a connect() there, to a listener here
+    Inbound,
+}
+
+impl From<OpenKind> for Direction {
+    fn from(open: OpenKind) -> Self {
+        match open {
+            OpenKind::Active => Self::Outbound,
+            OpenKind::Passive => Self::Inbound,
+        }
+    }
+}
+
+/// A process, as far as it is known. What could not be read is null.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub struct ProcessInfo {
+    /// Process id
+    pub pid: u32,
+    /// Name of the thread group leader
+    pub comm: Name,
+    /// Path of the executable
+    pub exe: Option<Name>,
+    /// cgroup path
+    pub cgroup: Option<Name>,
+    /// systemd unit
+    pub unit: Option<Name>,
+    /// Container
+    pub container: Option<Container>,
+    /// Network namespace of the sockets
+    pub netns: Option<Netns>,
+    /// It is gone
+    pub exited: bool,
+}
+
+/// A bind() or listen() that is refused again and again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BindFailure {
+    /// Who asked; the last one, if a service is started again and again
+    pub process: ProcessInfo,
+    /// Which call
+    pub call: Call,
+    /// The address and port it asked for; none if it could not be read
+    pub local: Option<String>,
+    /// Network namespace of the socket
+    pub netns: Netns,
+    /// The errno it got
+    pub errno: u32,
+    /// Its name
+    pub error: String,
+    /// The options of the refused socket
+    pub options: SocketOptions,
+    /// How often
+    pub count: u64,
+    /// How many processes got it
+    pub processes: u64,
+    /// Who held the port right after the first refusal
+    pub holders: Vec<Holder>,
+    /// Holders left out
+    pub holders_omitted: u64,
+    /// Why there is no holder, where one was looked for and not found
+    pub holders_unknown: Option<String>,
+}
+
+/// A socket that holds a port someone else wanted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Holder {
+    /// What it is
+    pub kind: HolderKind,
+    /// Its local address and port
+    pub local: String,
+    /// Its remote address and port, if it is a connection
+    pub remote: Option<String>,
+    /// Whose it is or, for a timewait socket, was; none if unknown
+    pub process: Option<ProcessInfo>,
+    /// For a timewait socket: seconds until the kernel lets go of it
+    pub seconds_left: Option<u64>,
+    /// How many sockets like this one there are
+    pub sockets: u64,
+}
+
+/// What holds a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HolderKind {
+    /// A listener
+    Listener,
+    /// A socket that is bound and nothing else
+    Bound,
+    /// A connection
+    Connection,
+    /// A timewait socket in TIME_WAIT
+    TimeWait,
+    /// A timewait socket in FIN_WAIT2
+    FinWait2,
+}
+
+/// connect() that fails again and again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ConnectFailures {
+    /// Who connected
+    pub process: Option<ProcessInfo>,
+    /// Where to (for `handshake_broken`: from where)
+    pub remote: String,
+    /// Network namespace of the socket
+    pub netns: Netns,
+    /// Why it failed
+    pub cause: ConnectFailure,
+    /// The errno the process got; 0 where it got none
+    pub errno: u32,
+    /// Its name; empty where there is none
+    pub error: String,
+    /// How often
+    pub count: u64,
+}
+
+/// Connections that were cut off.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Resets {
+    /// The process on this side: the one that cut off, or that lost its connection; none if unknown
+    pub process: Option<ProcessInfo>,
+    /// The other side; see [`Destination::remote`]
+    pub remote: String,
+    /// Inbound: the local address and port that was served
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local: Option<String>,
+    /// Network namespace of the socket
+    pub netns: Netns,
+    /// How
+    pub kind: Reset,
+    /// How often
+    pub count: u64,
+}
+
+/// How bad it is.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Worth knowing
+    Info,
+    /// Will hurt if it goes on
+    Warning,
+    /// Hurts now
+    Critical,
+}
+
+/// A diagnosed problem.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Finding {
+    /// Stable name of the kind of problem, for example `BindConflict`
+    pub id: String,
+    /// How bad it is
+    pub severity: Severity,
+    /// One sentence that names the process
+    pub summary: String,
+    /// The process it is about; none if it is about no single one
+    pub process: Option<ProcessInfo>,
+    /// The numbers behind it
+    pub evidence: Vec<String>,
+    /// What to do, first things first
+    pub remedy: Vec<String>,
+}

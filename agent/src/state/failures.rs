@@ -1,0 +1,181 @@
+//! What went wrong, counted by who, where and how.
+
+use std::{
+    collections::{HashMap, HashSet, hash_map::Entry},
+    hash::Hash,
+    net::SocketAddr,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    Call, ConnectFailure, Connection, Name, Netns, OpenKind, ProcessKey, RefusedCall, Reset, SocketOptions,
+};
+
+/// Counts by key, up to a limit of keys.
+#[derive(Debug)]
+pub struct Tally<K, V> {
+    entries: HashMap<K, V>,
+    limit: usize,
+    evicted: u64,
+}
+
+impl<K: Eq + Hash, V: Default> Tally<K, V> {
+    /// An empty tally of at most `limit` keys.
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
+        Self { entries: HashMap::new(), limit, evicted: 0 }
+    }
+
+    /// The value of `key`, a new one if need be. None if there is no room; that is counted.
+    pub fn entry(&mut self, key: K) -> Option<&mut V> {
+        let has_room = self.entries.len() < self.limit;
+        match self.entries.entry(key) {
+            Entry::Occupied(entry) => Some(entry.into_mut()),
+            Entry::Vacant(entry) if has_room => Some(entry.insert(V::default())),
+            Entry::Vacant(_) => {
+                self.evicted += 1;
+                None
+            }
+        }
+    }
+
+    /// Every key with its value, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.entries.iter()
+    }
+
+    /// The value of `key`.
+    #[must_use]
+    pub fn get(&self, key: &K) -> Option<&V> {
+        self.entries.get(key)
+    }
+
+    /// Keys that found no room.
+    #[must_use]
+    pub const fn evicted(&self) -> u64 {
+        self.evicted
+    }
+}
+
+/// What makes two refusals the same: a service that is started again and again is one failure, not many.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RefusedKey {
+    /// Namespace of the socket
+    pub netns: Netns,
+    /// Which call
+    pub call: Call,
+    /// What it asked for
+    pub local: Option<SocketAddr>,
+    /// What it got
+    pub errno: u32,
+    /// Name of who asked
+    pub comm: Name,
+}
+
+impl RefusedKey {
+    /// The key of a refused call.
+    #[must_use]
+    pub fn of(call: &RefusedCall) -> Self {
+        Self { netns: call.netns, call: call.call, local: call.local, errno: call.errno, comm: call.task.comm.clone() }
+    }
+}
+
+/// How often, and by whom.
+#[derive(Debug, Default)]
+pub struct RefusedTally {
+    /// How often
+    pub count: u64,
+    /// Who got it last
+    pub last: Option<ProcessKey>,
+    /// Who got it, up to [`RefusedTally::MAX_PROCESSES`]
+    pub processes: HashSet<ProcessKey>,
+    /// Options of the socket that got it last
+    pub options: SocketOptions,
+    /// Who held the port right after the first refusal
+    pub holders: HoldersSeen,
+}
+
+impl RefusedTally {
+    /// Enough to tell one process from a crash loop.
+    pub const MAX_PROCESSES: usize = 4096;
+}
+
+/// What a look for the holders of a port found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HoldersSeen {
+    /// Nobody looked yet
+    #[default]
+    NotLooked,
+    /// These sockets have the port
+    Found(Vec<HolderSeen>),
+    /// It could not be found out, and why
+    Failed(String),
+}
+
+/// A socket that has a port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HolderSeen {
+    /// Its row in the dump
+    pub row: crate::model::SocketRow,
+    /// Who has it open or, for a timewait socket, closed it
+    pub owner: Option<ProcessKey>,
+}
+
+/// What makes two failed connect() the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnectKey {
+    /// Who connected
+    pub process: Option<ProcessKey>,
+    /// Namespace of the socket
+    pub netns: Netns,
+    /// Where to
+    pub remote: Place,
+    /// Why it failed
+    pub cause: ConnectFailure,
+    /// What the process got; 0: nothing
+    pub errno: u32,
+}
+
+/// What makes two cut off connections the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ResetKey {
+    /// The process on this side
+    pub process: Option<ProcessKey>,
+    /// Namespace of the socket
+    pub netns: Netns,
+    /// The other side
+    pub place: Place,
+    /// How
+    pub kind: Reset,
+}
+
+/// The other side of connections, without what differs from one to the next: an inbound connection's remote port, an
+/// outbound one's local port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Place {
+    /// Connected to this address and port
+    Outbound(SocketAddr),
+    /// Came from this address, to this local endpoint
+    Inbound {
+        /// Address of the other side
+        from: std::net::IpAddr,
+        /// What was served
+        local: SocketAddr,
+    },
+    /// Direction unknown: the other side
+    Unknown(SocketAddr),
+}
+
+impl Place {
+    /// The place of a connection that was opened this way.
+    #[must_use]
+    pub const fn of(connection: &Connection, opened: Option<OpenKind>) -> Self {
+        match opened {
+            Some(OpenKind::Active) => Self::Outbound(connection.remote),
+            Some(OpenKind::Passive) => Self::Inbound { from: connection.remote.ip(), local: connection.local },
+            None => Self::Unknown(connection.remote),
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! How much the agent remembers. Whatever goes beyond is counted as evicted and shown.
+
+/// Limits of the tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Timewait sockets with an owner. The default tcp_max_tw_buckets of a large host is 262,144 a namespace; an entry
+    /// takes about 120 bytes.
+    pub timewait_sockets: usize,
+    /// Processes. A fork-heavy hour makes some 100,000 of them that use the network; about 300 bytes each.
+    pub processes: usize,
+    /// Different failures (process, address, cause) of each kind. More than a reader can use by far.
+    pub failures: usize,
+    /// Listeners.
+    pub listeners: usize,
+    /// Sockets older than the session, kept until they end.
+    pub older_sockets: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            timewait_sockets: 1 << 20,
+            processes: 1 << 17,
+            failures: 1 << 13,
+            listeners: 1 << 14,
+            older_sockets: 1 << 19,
+        }
+    }
+}

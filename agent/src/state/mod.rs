@@ -1,0 +1,423 @@
+//! Events and censuses in, attribution out. Pure: no clock, no I/O, one writer.
+//!
+//! Events say who did what; a census (a dump of all sockets) says what is there. [`State`] joins them: it never counts
+//! up what it was told to say what is there, and it never guesses an owner it was not told.
+
+pub mod failures;
+mod ledger;
+mod limits;
+mod listeners;
+mod older;
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+pub use limits::Limits;
+
+use self::{
+    failures::{ConnectKey, HoldersSeen, Place, RefusedKey, RefusedTally, ResetKey, Tally},
+    ledger::{Entry, Ledger, Owner, TIME_WAIT_LENGTH},
+    listeners::Listeners,
+    older::Older,
+};
+use crate::model::{
+    Census, Ending, Event, Netns, OpenKind, Process, ProcessKey, RefusedCall, Retraction, SocketHolders, SocketRow,
+    Task, TcpState, TimeWaitSubstate, Timestamp, Transition,
+};
+
+/// What the age of a row may be wrong by: the kernel counts it in jiffies, and a dump takes its time.
+const CLOCK_SLACK: Duration = Duration::from_secs(2);
+
+/// What a process did to connections during the session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Closes {
+    /// Connections of its that entered TIME_WAIT (or FIN_WAIT2 minisockets)
+    pub entered: u64,
+    /// Connections for which it sent the first FIN
+    pub closed_first: u64,
+}
+
+/// Whose a row of a dump is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attribution {
+    /// This process's, and which way the connection was opened
+    Process(ProcessKey, Option<OpenKind>),
+    /// Nobody's that is known
+    Unknown(Reason),
+}
+
+/// Why a timewait socket has no owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// It was there when the session began
+    BeforeSession,
+    /// It began to close before the session
+    ClosedBefore,
+    /// A kernel thread closed it
+    KernelThread,
+    /// Events were lost, its own may be among them
+    EventLost,
+    /// No event came, and none is known to be lost
+    NotSeen,
+}
+
+/// Anything [`State`] takes in: what a session feeds it, and what a recording holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Input {
+    /// What was there when the session began. Events that came before stand: they are newer.
+    Begin {
+        /// The sockets
+        census: Census,
+        /// And who had them open
+        holders: SocketHolders,
+    },
+    /// A record of the ring buffer
+    Event(Event),
+    /// What was found out about a process
+    Process(Process),
+    /// Who held a port right after a refusal
+    Holders {
+        /// The refusal
+        call: RefusedCall,
+        /// The answer
+        holders: HoldersSeen,
+    },
+    /// A later census: what it does not show any more is forgotten
+    Census(Census),
+}
+
+/// Everything that is known.
+#[derive(Debug)]
+pub struct State {
+    limits: Limits,
+    started: Timestamp,
+    ledger: Ledger,
+    listeners: Listeners,
+    older: Older,
+    processes: HashMap<ProcessKey, Process>,
+    closes: HashMap<ProcessKey, Closes>,
+    unowned_entered: u64,
+    refused: Tally<RefusedKey, RefusedTally>,
+    connects: Tally<ConnectKey, u64>,
+    resets: Tally<ResetKey, u64>,
+    received: u64,
+    evicted_processes: u64,
+}
+
+impl State {
+    /// A session that began at `started`.
+    #[must_use]
+    pub fn new(started: Timestamp, limits: Limits) -> Self {
+        Self {
+            limits,
+            started,
+            ledger: Ledger::new(limits.timewait_sockets),
+            listeners: Listeners::new(limits.listeners),
+            older: Older::default(),
+            processes: HashMap::new(),
+            closes: HashMap::new(),
+            unowned_entered: 0,
+            refused: Tally::new(limits.failures),
+            connects: Tally::new(limits.failures),
+            resets: Tally::new(limits.failures),
+            received: 0,
+            evicted_processes: 0,
+        }
+    }
+
+    /// Takes in whatever came next.
+    pub fn feed(&mut self, input: Input) {
+        match input {
+            Input::Begin { census, holders } => self.begin(&census, &holders),
+            Input::Event(event) => self.apply(&event),
+            Input::Process(process) => self.describe(process),
+            Input::Holders { call, holders } => self.note_holders(&call, holders),
+            Input::Census(census) => self.ledger.reconcile(&census),
+        }
+    }
+
+    fn begin(&mut self, census: &Census, holders: &SocketHolders) {
+        for process in holders.by_inode.values().flatten() {
+            self.describe(process.clone());
+        }
+        self.older = Older::new(census, holders, &mut self.listeners, self.limits.older_sockets);
+    }
+
+    fn apply(&mut self, event: &Event) {
+        self.received += 1;
+        match event {
+            Event::Transition(transition) => self.transition(transition),
+            Event::Retraction(retraction) => self.retract(retraction),
+            Event::Refused(call) => self.refuse(call),
+            Event::ProcessSeen(task) => self.know(task),
+        }
+    }
+
+    fn describe(&mut self, process: Process) {
+        if self.processes.len() >= self.limits.processes && !self.processes.contains_key(&process.key) {
+            self.evicted_processes += 1;
+            return;
+        }
+        self.processes.insert(process.key, process);
+    }
+
+    /// The first answer stands: later the holder may be another.
+    fn note_holders(&mut self, call: &RefusedCall, holders: HoldersSeen) {
+        if let Some(tally) = self.refused.entry(RefusedKey::of(call))
+            && tally.holders == HoldersSeen::NotLooked
+        {
+            tally.holders = holders;
+        }
+    }
+
+    /// Whether nobody looked for the holders of this call's port yet.
+    #[must_use]
+    pub fn wants_holders(&self, call: &RefusedCall) -> bool {
+        self.refused.get(&RefusedKey::of(call)).is_some_and(|tally| tally.holders == HoldersSeen::NotLooked)
+    }
+
+    /// Whose a timewait socket of a dump is. `has_losses`: events were lost during the session.
+    #[must_use]
+    pub fn attribute(&self, row: &SocketRow, dumped: Timestamp, has_losses: bool) -> Attribution {
+        let Some(entry) = self.ledger.find(row, dumped) else {
+            return Attribution::Unknown(self.why_unknown(row, dumped, has_losses));
+        };
+        match entry.owner {
+            Owner::Process(key) => Attribution::Process(key, entry.opened),
+            Owner::KernelThread => Attribution::Unknown(Reason::KernelThread),
+            Owner::ClosedBefore => Attribution::Unknown(Reason::ClosedBefore),
+        }
+    }
+
+    /// Whether the census shows a timewait socket of which nothing is known, not even why.
+    #[must_use]
+    pub fn has_unseen(&self, census: &Census) -> bool {
+        census.namespaces.iter().any(|namespace| {
+            let mut timewait = namespace.rows.iter().filter(|row| row.substate().is_some());
+            timewait.any(|row| self.attribute(row, namespace.at, false) == Attribution::Unknown(Reason::NotSeen))
+        })
+    }
+
+    fn why_unknown(&self, row: &SocketRow, dumped: Timestamp, has_losses: bool) -> Reason {
+        let spent = match row.substate() {
+            Some(TimeWaitSubstate::TimeWait) => TIME_WAIT_LENGTH.saturating_sub(row.time_wait_left.unwrap_or_default()),
+            // How long it has been waiting depends on tcp_fin_timeout at the time; only the first census can tell.
+            _ => Duration::ZERO,
+        };
+        // The first census knows; the clock only decides for a namespace that was out of its reach.
+        if self.older.had_timewait(&row.connection) || dumped.minus(spent).plus(CLOCK_SLACK) < self.started {
+            Reason::BeforeSession
+        } else if has_losses {
+            Reason::EventLost
+        } else {
+            Reason::NotSeen
+        }
+    }
+
+    fn transition(&mut self, transition: &Transition) {
+        for task in [&transition.opener, &transition.closer].into_iter().flatten() {
+            self.know(task);
+        }
+        let connection = &transition.connection;
+        if transition.new == TcpState::Listen {
+            let owner = transition.opener.as_ref().map(|task| task.key);
+            self.listeners.open(connection.netns, connection.local, Some(transition.socket), owner);
+        }
+        let Some(ending) = transition.ending() else { return };
+        if ending == Ending::ListenerClosed {
+            self.listeners.close(connection.netns, connection.local, transition.socket);
+            return;
+        }
+        let older = if transition.born.is_none() { self.older.take(connection) } else { None };
+        let opened = transition.opened.or(older.map(|older| older.opened));
+        let owner = self.owner(transition, older.and_then(|older| older.owner));
+        if let Owner::Process(key) = owner
+            && transition.facts.fin_first
+            && !matches!(ending, Ending::TimeWait { simultaneous: true, .. })
+        {
+            self.closes.entry(key).or_default().closed_first += 1;
+        }
+        match ending {
+            Ending::TimeWait { .. } => {
+                match owner {
+                    Owner::Process(key) => self.closes.entry(key).or_default().entered += 1,
+                    Owner::KernelThread | Owner::ClosedBefore => self.unowned_entered += 1,
+                }
+                let entry = Entry { socket: transition.socket, owner, opened, entered: transition.at };
+                self.ledger.enter(*connection, entry);
+            }
+            Ending::Reset(kind) => {
+                let key = ResetKey {
+                    process: self.holder_of(owner, transition, opened),
+                    netns: connection.netns,
+                    place: Place::of(connection, opened),
+                    kind,
+                };
+                if let Some(count) = self.resets.entry(key) {
+                    *count += 1;
+                }
+            }
+            Ending::ConnectFailed(cause) => {
+                let key = ConnectKey {
+                    process: self.holder_of(owner, transition, opened),
+                    netns: connection.netns,
+                    remote: Place::of(connection, opened),
+                    cause,
+                    errno: ending.connect_errno(transition),
+                };
+                if let Some(count) = self.connects.entry(key) {
+                    *count += 1;
+                }
+            }
+            Ending::PassiveClose | Ending::GaveUp { .. } | Ending::ListenerClosed => {}
+        }
+    }
+
+    /// Whose the end of a connection is: who ended its sending side, else who opened it.
+    fn owner(&self, transition: &Transition, older: Option<ProcessKey>) -> Owner {
+        let process = |task: &Option<Task>| task.as_ref().filter(|task| !task.is_kernel_thread).map(|task| task.key);
+        match (process(&transition.closer), &transition.closer) {
+            (Some(closer), _) => Owner::Process(closer),
+            // A kernel thread closed for someone (an MPTCP subflow, a late release): whoever connected, if that was seen.
+            (None, Some(_)) => process(&transition.opener).map_or(Owner::KernelThread, Owner::Process),
+            (None, None) => older.map_or(Owner::ClosedBefore, Owner::Process),
+        }
+    }
+
+    /// The process on this side of a connection that was cut off, or never made.
+    fn holder_of(&self, owner: Owner, transition: &Transition, opened: Option<OpenKind>) -> Option<ProcessKey> {
+        if let Owner::Process(key) = owner {
+            return Some(key);
+        }
+        let opener = transition.opener.as_ref().filter(|task| !task.is_kernel_thread).map(|task| task.key);
+        opener.or_else(|| match opened {
+            Some(OpenKind::Passive) => self.listeners.owner(transition.connection.netns, transition.connection.local),
+            _ => None,
+        })
+    }
+
+    fn retract(&mut self, retraction: &Retraction) {
+        let Some(entry) = self.ledger.retract(&retraction.connection, retraction.socket) else { return };
+        match entry.owner {
+            Owner::Process(key) => {
+                if let Some(closes) = self.closes.get_mut(&key) {
+                    closes.entered = closes.entered.saturating_sub(1);
+                }
+            }
+            Owner::KernelThread | Owner::ClosedBefore => {
+                self.unowned_entered = self.unowned_entered.saturating_sub(1);
+            }
+        }
+    }
+
+    fn refuse(&mut self, call: &RefusedCall) {
+        self.know(&call.task);
+        if let Some(tally) = self.refused.entry(RefusedKey::of(call)) {
+            tally.count += 1;
+            tally.last = Some(call.task.key);
+            tally.options = call.options;
+            if tally.processes.len() < RefusedTally::MAX_PROCESSES {
+                tally.processes.insert(call.task.key);
+            }
+        }
+    }
+
+    /// Remembers a process by its name, its latest one if it has changed it (exec, prctl).
+    fn know(&mut self, task: &Task) {
+        if task.is_kernel_thread {
+            return;
+        }
+        match self.processes.get_mut(&task.key) {
+            Some(known) if known.comm == task.comm => {}
+            Some(known) => known.comm = task.comm.clone(),
+            None => self.describe(Process::from_task(task)),
+        }
+    }
+
+    /// Every process a report can name.
+    #[must_use]
+    pub fn mentioned(&self) -> HashSet<ProcessKey> {
+        let holders = self.refused.iter().flat_map(|(_, tally)| match &tally.holders {
+            HoldersSeen::Found(seen) => seen.as_slice(),
+            HoldersSeen::NotLooked | HoldersSeen::Failed(_) => &[],
+        });
+        self.closes
+            .keys()
+            .copied()
+            .chain(self.refused.iter().filter_map(|(_, tally)| tally.last))
+            .chain(holders.filter_map(|holder| holder.owner))
+            .chain(self.connects.iter().filter_map(|(key, _)| key.process))
+            .chain(self.resets.iter().filter_map(|(key, _)| key.process))
+            .collect()
+    }
+
+    /// When the session began.
+    #[must_use]
+    pub const fn started(&self) -> Timestamp {
+        self.started
+    }
+
+    /// What is known of a process.
+    #[must_use]
+    pub fn process(&self, key: ProcessKey) -> Option<&Process> {
+        self.processes.get(&key)
+    }
+
+    /// Every process that closed connections, with what it did.
+    pub fn closes(&self) -> impl Iterator<Item = (ProcessKey, Closes)> {
+        self.closes.iter().map(|(key, closes)| (*key, *closes))
+    }
+
+    /// Connections that entered TIME_WAIT during the session, whoever's they are.
+    #[must_use]
+    pub fn entered(&self) -> u64 {
+        self.unowned_entered + self.closes.values().map(|closes| closes.entered).sum::<u64>()
+    }
+
+    /// Refused bind() and listen().
+    #[must_use]
+    pub const fn refused(&self) -> &Tally<RefusedKey, RefusedTally> {
+        &self.refused
+    }
+
+    /// Failed connect().
+    #[must_use]
+    pub const fn connects(&self) -> &Tally<ConnectKey, u64> {
+        &self.connects
+    }
+
+    /// Connections that were cut off.
+    #[must_use]
+    pub const fn resets(&self) -> &Tally<ResetKey, u64> {
+        &self.resets
+    }
+
+    /// `TCPTimeWaitOverflow` of a namespace when the session began.
+    #[must_use]
+    pub fn overflow_before(&self, netns: Netns) -> u64 {
+        self.older.overflow(netns)
+    }
+
+    /// Events taken in.
+    #[must_use]
+    pub const fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Entries that found no room in a table.
+    #[must_use]
+    pub fn evicted(&self) -> u64 {
+        self.ledger.evicted()
+            + self.listeners.evicted()
+            + self.older.evicted()
+            + self.refused.evicted()
+            + self.connects.evicted()
+            + self.resets.evicted()
+            + self.evicted_processes
+    }
+}
