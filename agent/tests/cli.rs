@@ -1,0 +1,209 @@
+//! The real binary: its exit statuses, and what it does with bad input and with output nobody reads.
+//!
+//! Nothing here needs a privilege or the eBPF programs; what does is in `tests/kernel`.
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic as the tests do")]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, OpenOptions},
+    io,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+use assert_cmd::assert::OutputAssertExt as _;
+use serde_json::Value;
+
+fn firstfin(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_firstfin"));
+    command.args(arguments).env_remove("RUST_LOG").env_remove("CLICOLOR_FORCE").stdin(Stdio::null());
+    command
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// A folder of this test alone, empty.
+fn folder(test: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);
+    if folder.exists() {
+        fs::remove_dir_all(&folder).unwrap();
+    }
+    folder
+}
+
+#[test]
+fn help_names_the_commands_and_the_exit_status() {
+    for flag in ["-h", "--help"] {
+        let output = firstfin(&[flag]).assert().success().get_output().clone();
+        let text = stdout(&output);
+        for word in ["doctor", "trace", "report", "demo", "Exit status:"] {
+            assert!(text.contains(word), "{word} is missing:\n{text}");
+        }
+        assert!(!text.contains("demo-role") && !text.contains("generate"), "{text}");
+        assert!(!text.contains('\x1b'), "escape sequences in a pipe: {text:?}");
+        assert_eq!(stderr(&output), "");
+    }
+}
+
+#[test]
+fn every_command_has_help() {
+    for command in ["doctor", "trace", "report", "demo"] {
+        let output = firstfin(&[command, "--help"]).assert().success().get_output().clone();
+        assert!(stdout(&output).contains(&format!("Usage: firstfin {command}")), "{}", stdout(&output));
+    }
+}
+
+#[test]
+fn version_is_the_packages() {
+    let output = firstfin(&["--version"]).assert().success().get_output().clone();
+    assert_eq!(stdout(&output), format!("firstfin {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn bad_usage_exits_with_2_and_says_what_would_do() {
+    for (arguments, hint) in [
+        (&["report", "--duration", "soon"][..], "such as 500ms, 30s, 5m or 1h30m"),
+        (&["report", "--duration", "0s"], "from 1ms"),
+        (&["report", "--duration=-5s"], "from 1ms"),
+        (&["report", "--ring-size", "1000"], "powers of two"),
+        (&["report", "--fail-on", "bad"], "info, warning, critical"),
+        (&["report", "--frobnicate"], "--frobnicate"),
+        (&["trace", "--netns", "blue"], "/run/netns/blue"),
+        (&["trace", "--comm", "longer-than-the-kernel-keeps"], "15 bytes"),
+        (&["frobnicate"], "frobnicate"),
+        (&[], "Usage:"),
+    ] {
+        let output = firstfin(arguments).assert().code(2).get_output().clone();
+        assert!(stderr(&output).contains(hint), "{arguments:?}: {}", stderr(&output));
+        assert_eq!(stdout(&output), "", "{arguments:?}");
+    }
+}
+
+/// Standard output as `firstfin ... | true` leaves it.
+fn pipe_without_reader() -> Stdio {
+    let (reader, writer) = io::pipe().unwrap();
+    drop(reader);
+    Stdio::from(writer)
+}
+
+#[test]
+fn output_nobody_reads_is_no_failure() {
+    for arguments in [&["--help"][..], &["--version"], &["doctor"], &["doctor", "--format", "json"]] {
+        let output = firstfin(arguments).stdout(pipe_without_reader()).stderr(Stdio::piped()).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {:?} {}", output.status, stderr(&output));
+        assert!(!stderr(&output).contains("panicked"), "{arguments:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn output_that_cannot_be_written_is_one() {
+    // Every write to it fails with ENOSPC.
+    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = firstfin(&["doctor"]).stdout(full).stderr(Stdio::piped()).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(stderr(&output).contains("standard output"), "{}", stderr(&output));
+}
+
+/// Path below `root` -> content, of every file there.
+fn files(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                files.insert(path.strip_prefix(root).unwrap().to_owned(), fs::read(&path).unwrap());
+            }
+        }
+    }
+    files
+}
+
+#[test]
+fn generate_writes_the_same_documents_every_time() {
+    let (first, second) = (folder("generate-1"), folder("generate-2").join("not/there/yet"));
+    for folder in [&first, &second] {
+        firstfin(&["generate", folder.to_str().unwrap()]).assert().success();
+    }
+    let written = files(&first);
+    assert_eq!(written, files(&second));
+    for name in [
+        "cli.md",
+        "completions/_firstfin",
+        "completions/firstfin.bash",
+        "completions/firstfin.fish",
+        "event.schema.json",
+        "man/firstfin-report.1",
+        "man/firstfin.1",
+        "report.schema.json",
+    ] {
+        assert!(written.get(Path::new(name)).is_some_and(|content| !content.is_empty()), "{name}");
+    }
+    for (name, content) in &written {
+        let text = String::from_utf8(content.clone()).unwrap();
+        for hidden in ["demo-role", "firstfin-generate", "firstfin generate"] {
+            assert!(!text.contains(hidden), "{hidden} is in {}", name.display());
+        }
+    }
+}
+
+#[test]
+fn generated_schemas_are_schemas_and_name_their_versions() {
+    let folder = folder("schemas");
+    firstfin(&["generate", folder.to_str().unwrap()]).assert().success();
+    for (name, required) in [("report.schema.json", "time_wait"), ("event.schema.json", "type")] {
+        let text = fs::read_to_string(folder.join(name)).unwrap();
+        let schema: Value = serde_json::from_str(&text).unwrap();
+        jsonschema::meta::validate(&schema).unwrap();
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        assert!(!validator.is_valid(&Value::Object(serde_json::Map::new())), "{name} takes an empty object");
+        assert!(schema["required"].as_array().unwrap().contains(&Value::from(required)), "{name}");
+        assert!(text.contains(if name.starts_with("report") { "firstfin.report/1" } else { "firstfin.event/1" }));
+    }
+}
+
+/// Names of fields, and the words that can be values.
+fn names(schema: &Value, found: &mut BTreeSet<String>) {
+    match schema {
+        Value::Object(object) => {
+            found.extend(
+                object.get("properties").and_then(Value::as_object).into_iter().flat_map(|it| it.keys().cloned()),
+            );
+            found.extend(object.get("const").and_then(Value::as_str).map(str::to_owned));
+            let words = object.get("enum").and_then(Value::as_array).into_iter().flatten();
+            found.extend(words.filter_map(Value::as_str).map(str::to_owned));
+            object.values().for_each(|value| names(value, found));
+        }
+        Value::Array(array) => array.iter().for_each(|value| names(value, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_guide_names_every_field_and_every_word() {
+    let folder = folder("guide");
+    firstfin(&["generate", folder.to_str().unwrap()]).assert().success();
+    let guide = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/report.md")).unwrap();
+    let words: BTreeSet<_> = guide.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
+    for name in ["report.schema.json", "event.schema.json"] {
+        let mut found = BTreeSet::new();
+        names(&serde_json::from_str(&fs::read_to_string(folder.join(name)).unwrap()).unwrap(), &mut found);
+        assert!(found.len() > 20, "{name}: {found:?}");
+        let missing: Vec<_> = found.iter().filter(|it| !words.contains(it.as_str())).collect();
+        assert!(missing.is_empty(), "docs/report.md does not say what these of {name} mean: {missing:?}");
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_named() {
+    let output = firstfin(&["generate", "/dev/null/documents"]).assert().code(2).get_output().clone();
+    assert!(stderr(&output).contains("/dev/null/documents"), "{}", stderr(&output));
+}

@@ -1,0 +1,65 @@
+//! A test as the harness sees it: a name, what it needs of the host, and what it does.
+
+use libtest_mimic::{Completion, Failed, Trial};
+
+use crate::{actor, wire};
+
+/// How a test ends.
+pub(crate) type Outcome = Result<(), Failed>;
+
+/// What a test needs besides root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// TUN devices
+    Wire,
+    /// io_uring
+    Uring,
+    /// MPTCP sockets
+    Mptcp,
+}
+
+impl Need {
+    fn missing(self) -> Option<String> {
+        match self {
+            Self::Wire => wire::is_usable().err(),
+            Self::Uring => actor::is_uring_usable().err(),
+            Self::Mptcp => rustix::net::socket(
+                rustix::net::AddressFamily::INET,
+                rustix::net::SocketType::STREAM,
+                Some(rustix::net::ipproto::MPTCP),
+            )
+            .err()
+            .map(|error| format!("MPTCP socket: {error}")),
+        }
+    }
+}
+
+/// Makes a test that is skipped, with the reason, where it cannot be run.
+pub(crate) fn trial(name: &'static str, needs: &'static [Need], body: fn() -> Outcome) -> Trial {
+    Trial::ignorable_test(name, move || {
+        let missing = if rustix::process::geteuid().is_root() {
+            needs.iter().find_map(|need| need.missing())
+        } else {
+            Some("not root: programs cannot be attached, nor namespaces made".to_owned())
+        };
+        match missing {
+            Some(why) => {
+                eprintln!("SKIP {name}: {why}");
+                Ok(Completion::ignored_with(why))
+            }
+            None => body().map(|()| Completion::Completed),
+        }
+    })
+}
+
+/// Lists the tests of a module by their functions' names.
+macro_rules! trials {
+    ($module:literal: $($name:ident $(needs $need:ident)?),* $(,)?) => {
+        vec![$($crate::case::trial(
+            concat!($module, "::", stringify!($name)),
+            &[$($crate::case::Need::$need)?],
+            $name,
+        )),*]
+    };
+}
+pub(crate) use trials;

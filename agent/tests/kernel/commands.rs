@@ -1,0 +1,131 @@
+//! The commands as they are typed: the demo finds every mistake of its workload, a signal ends a session with its report.
+
+use std::{
+    collections::HashSet,
+    io::{BufRead as _, BufReader},
+    net::{Ipv4Addr, TcpListener},
+    process::{Command, Stdio},
+};
+
+use firstfin::report::{Direction, HolderKind, Report, Severity};
+use libtest_mimic::Trial;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::case::{Outcome, trials};
+
+pub(crate) fn tests() -> Vec<Trial> {
+    trials!("commands":
+        demo_finds_every_mistake,
+        signal_ends_a_report_early,
+        trace_prints_a_refused_bind,
+    )
+}
+
+fn firstfin(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_firstfin"));
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
+    command
+}
+
+fn demo_finds_every_mistake() -> Outcome {
+    let output = firstfin(&["demo", "--format", "json", "--fail-on", "critical"]).output()?;
+    let report: Report = serde_json::from_slice(&output.stdout)?;
+    assert_eq!(output.status.code(), Some(1), "{:#?}", report.findings);
+
+    let time_wait =
+        |comm: &str| report.time_wait.by_process.iter().find(|process| process.process.comm.as_str() == comm);
+    let checkout = time_wait("checkout").ok_or("checkout is not there")?;
+    assert_eq!((checkout.entered, checkout.closed_first, checkout.process.exited), (400, 400, true));
+    // On a busy host a late ACK gets a few of them killed by a RST (RFC 1337): what is there now may be less.
+    let now = checkout.sockets + checkout.fin_wait2;
+    assert!((300..=400).contains(&now), "{now}");
+    assert_eq!((checkout.outbound, checkout.inbound), (now, 0));
+    assert_eq!(checkout.destinations[0].remote, "127.0.0.1:5432");
+    let legacy_api = time_wait("legacy-api").ok_or("legacy-api is not there")?;
+    assert_eq!((legacy_api.entered, legacy_api.closed_first), (150, 150));
+    let now = legacy_api.sockets + legacy_api.fin_wait2;
+    assert!((100..=150).contains(&now), "{now}");
+    assert_eq!(legacy_api.inbound, now);
+    assert_eq!(legacy_api.destinations[0].direction, Some(Direction::Inbound));
+    assert_eq!(legacy_api.destinations[0].local.as_deref(), Some("127.0.0.1:8081"));
+    assert!(time_wait("storefront").is_none(), "the side that closes second has no TIME_WAIT");
+
+    // In the demo's namespaces nothing else goes on, so the counts agree to the socket.
+    let theirs: HashSet<_> = [checkout, legacy_api].iter().filter_map(|process| process.process.netns).collect();
+    for place in report.time_wait.namespaces.iter().filter(|place| theirs.contains(&place.netns)) {
+        assert_eq!(place.total, place.kernel_total);
+    }
+
+    let finding = |id: &str, comm: &str| {
+        report.findings.iter().find(|finding| {
+            finding.id == id && finding.process.as_ref().is_some_and(|process| process.comm.as_str() == comm)
+        })
+    };
+    for (id, comm) in [
+        ("EphemeralPortExhaustion", "crawler"),
+        ("TimeWaitBuildup", "crawler"),
+        ("BindConflict", "shop-web-new"),
+        ("BindConflict", "billing-sync"),
+    ] {
+        let finding = finding(id, comm).ok_or(format!("no {id} of {comm}"))?;
+        assert_eq!(finding.severity, Severity::Critical);
+        assert!(!finding.evidence.is_empty() && !finding.remedy.is_empty());
+    }
+    let refused = |comm: &str| report.bind_failures.iter().find(|failure| failure.process.comm.as_str() == comm);
+    let shop = refused("shop-web-new").ok_or("shop-web-new was not refused")?;
+    assert_eq!((shop.local.as_deref(), shop.count, shop.error.as_str()), (Some("127.0.0.1:8080"), 5, "EADDRINUSE"));
+    assert_eq!(shop.holders[0].kind, HolderKind::Listener);
+    assert_eq!(shop.holders[0].process.as_ref().map(|process| process.comm.as_str()), Some("shop-web"));
+    let billing = refused("billing-sync").ok_or("billing-sync was not refused")?;
+    assert_eq!((billing.local.as_deref(), billing.count), (Some("127.0.0.1:25000"), 3));
+    assert_eq!(billing.holders[0].kind, HolderKind::TimeWait);
+    assert_eq!(billing.holders[0].process.as_ref().map(|process| process.pid), Some(billing.process.pid));
+    let cut_off = report
+        .resets
+        .iter()
+        .find(|reset| reset.process.as_ref().is_some_and(|process| process.comm.as_str() == "metrics-push"));
+    assert_eq!(cut_off.map(|reset| (reset.kind, reset.count)), Some((firstfin::model::Reset::LingerZero, 20)));
+    Ok(())
+}
+
+/// Ctrl-C, as the terminal sends it: the report comes, and says that it was cut short.
+fn signal_ends_a_report_early() -> Outcome {
+    // Refused at once, so that something tells when the session observes.
+    let mut trace = firstfin(&["report", "--duration", "60s", "--interval", "200ms", "--format", "json"]).spawn()?;
+    let mut lines = BufReader::new(trace.stdout.take().ok_or("no output")?).lines();
+    let first: Report = serde_json::from_str(&lines.next().ok_or("no first report")??)?;
+    assert!(!first.session.interrupted);
+    kill_process(Pid::from_child(&trace), Signal::INT)?;
+    let last = lines.last().ok_or("no last report")??;
+    let last: Report = serde_json::from_str(&last)?;
+    assert!(last.session.interrupted && last.session.duration_s < 30.0, "{:?}", last.session);
+    assert_eq!(trace.wait()?.code(), Some(0));
+    Ok(())
+}
+
+fn trace_prints_a_refused_bind() -> Outcome {
+    let pid = std::process::id().to_string();
+    let mut trace =
+        firstfin(&["trace", "--format", "json", "--pid", &pid, "--count", "1", "--duration", "20s"]).spawn()?;
+    let held = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let address = held.local_addr()?;
+    let (sender, stop) = std::sync::mpsc::channel::<()>();
+    // Until it is seen: when the trace has attached is not announced. The listeners of std set SO_REUSEADDR.
+    let trying = std::thread::spawn(move || {
+        while stop.recv_timeout(std::time::Duration::from_millis(50)) == Err(std::sync::mpsc::RecvTimeoutError::Timeout)
+        {
+            assert!(TcpListener::bind(address).is_err(), "the port was given twice");
+        }
+    });
+    let mut line = String::new();
+    BufReader::new(trace.stdout.take().ok_or("no output")?).read_line(&mut line)?;
+    drop(sender);
+    trying.join().map_err(|_| "the port was given twice")?;
+    let event: serde_json::Value = serde_json::from_str(&line)?;
+    assert_eq!(event["schema"], "firstfin.event/1");
+    assert_eq!(event["type"], "refused", "{line}");
+    assert_eq!((&event["error"], &event["local"]), (&"EADDRINUSE".into(), &address.to_string().into()), "{line}");
+    assert_eq!(event["process"]["pid"], std::process::id());
+    assert_eq!(trace.wait()?.code(), Some(0));
+    Ok(())
+}

@@ -1,0 +1,347 @@
+//! The session under test: attached programs, and their events by network namespace.
+//!
+//! One set of programs serves all tests that have no wishes of their own, so that tests can run at the same time; a
+//! thread reads its ring and sorts the events. Everything that depends on how the library attaches and decodes is here.
+
+use std::{
+    collections::HashMap,
+    fmt::Write as _,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use agent_ebpf::Filter;
+use firstfin::{
+    kernel::{Losses, Programs, Settings, census, processes::Procfs, sock_diag::DumpFilter},
+    model::{Census, Connection, Event, Netns, SocketFacts, Task, Timestamp, Transition},
+    report::{NetnsTimeWait, ProcessTimeWait, Report},
+    session::Session,
+    state::{Attribution, Input, Limits, State},
+};
+use libtest_mimic::Failed;
+use tokio::sync::oneshot;
+
+use crate::{actor::Fork, netns::Net};
+
+/// How long an event may take. On an idle host it takes milliseconds.
+const EVENT_WITHIN: Duration = Duration::from_secs(10);
+/// How often the ring is looked at. A choice of this harness; no test relies on it.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+
+/// Attached programs and what they have reported.
+pub(crate) struct Watch {
+    sorted: Arc<Sorted>,
+    programs: Arc<Mutex<Programs>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Sorted {
+    events: Mutex<Events>,
+    more: Condvar,
+    is_over: AtomicBool,
+}
+
+#[derive(Default)]
+struct Events {
+    /// Since when a number has named the namespace it names now: the kernel uses them again
+    since: HashMap<Netns, Timestamp>,
+    by_netns: HashMap<Netns, Vec<Event>>,
+    malformed: Vec<String>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Watch {
+    /// The one set of programs for tests without wishes of their own, attached when first asked for.
+    pub(crate) fn shared() -> Result<&'static Self, Failed> {
+        static SHARED: OnceLock<Result<Watch, String>> = OnceLock::new();
+        SHARED
+            .get_or_init(|| {
+                Self::attach(&Settings::default()).map_err(|failed| failed.message().unwrap_or("?").to_owned())
+            })
+            .as_ref()
+            .map_err(Failed::from)
+    }
+
+    /// Attaches programs and reads them until dropped.
+    pub(crate) fn attach(settings: &Settings) -> Result<Self, Failed> {
+        let mut watch = Self::attach_unread(settings)?;
+        let (sorted, programs) = (Arc::clone(&watch.sorted), Arc::clone(&watch.programs));
+        watch.reader = Some(thread::spawn(move || {
+            while !sorted.is_over.load(Ordering::Relaxed) {
+                sort(&sorted, &programs);
+                thread::sleep(LOOK_EVERY);
+            }
+        }));
+        Ok(watch)
+    }
+
+    /// Attaches programs that nobody reads until [`Self::read`].
+    pub(crate) fn attach_unread(settings: &Settings) -> Result<Self, Failed> {
+        let programs = Programs::attach(settings).map_err(|error| format!("attach: {error}"))?;
+        Ok(Self { sorted: Arc::default(), programs: Arc::new(Mutex::new(programs)), reader: None })
+    }
+
+    /// Begins to watch a namespace that has just been made: what was under its number before is not its own.
+    pub(crate) fn begin(&self, netns: Netns) {
+        let mut events = lock(&self.sorted.events);
+        events.since.insert(netns, now());
+        events.by_netns.remove(&netns);
+    }
+
+    /// Reads what waits.
+    pub(crate) fn read(&self) {
+        sort(&self.sorted, &self.programs);
+    }
+
+    /// What the kernel could not tell.
+    pub(crate) fn losses(&self) -> Result<Losses, Failed> {
+        lock(&self.programs).losses().map_err(|error| format!("losses: {error:#}").into())
+    }
+
+    /// The events of a namespace so far.
+    pub(crate) fn events(&self, netns: Netns) -> Vec<Event> {
+        lock(&self.sorted.events).by_netns.get(&netns).cloned().unwrap_or_default()
+    }
+
+    /// Waits until the events of a namespace have what is wanted.
+    pub(crate) fn wait<T>(&self, netns: Netns, what: &str, pick: impl Fn(&[Event]) -> Option<T>) -> Result<T, Failed> {
+        let nothing = Vec::new();
+        let mut picked = None;
+        let guard = lock(&self.sorted.events);
+        let waited = self.sorted.more.wait_timeout_while(guard, EVENT_WITHIN, |events| {
+            picked = pick(events.by_netns.get(&netns).unwrap_or(&nothing));
+            picked.is_none()
+        });
+        drop(waited);
+        picked.ok_or_else(|| format!("no event within {EVENT_WITHIN:?}: {what}\n{}", self.story(netns)).into())
+    }
+
+    /// Waits for the last transition of a connection's end.
+    pub(crate) fn end(&self, connection: Connection) -> Result<Transition, Failed> {
+        self.wait(connection.netns, &format!("the end of {} -> {}", connection.local, connection.remote), |events| {
+            events.iter().find_map(|event| match event {
+                Event::Transition(end) if end.connection == connection && end.ending().is_some() => {
+                    Some((**end).clone())
+                }
+                _ => None,
+            })
+        })
+    }
+
+    /// The events of a namespace, for the message of a failed test.
+    pub(crate) fn story(&self, netns: Netns) -> String {
+        let mut story = format!("events of namespace {netns}:\n");
+        let events = self.events(netns);
+        for event in &events {
+            // Writing to a string cannot fail.
+            let _ = writeln!(story, "  {}", describe(event));
+        }
+        if events.is_empty() {
+            story.push_str("  none\n");
+        }
+        for malformed in &lock(&self.sorted.events).malformed {
+            let _ = writeln!(story, "  malformed: {malformed}");
+        }
+        if let Ok(losses) = self.losses() {
+            let _ = writeln!(story, "  {losses:?}");
+        }
+        story
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.sorted.is_over.store(true, Ordering::Relaxed);
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+    }
+}
+
+fn sort(sorted: &Sorted, programs: &Mutex<Programs>) {
+    let mut batch = Vec::new();
+    lock(programs).drain(&mut |record| batch.push(record));
+    if batch.is_empty() {
+        return;
+    }
+    let mut events = lock(&sorted.events);
+    for record in batch {
+        let (netns, at) = match &record {
+            Ok(Event::Transition(transition)) => (transition.connection.netns, transition.at),
+            Ok(Event::Retraction(retraction)) => (retraction.connection.netns, retraction.at),
+            Ok(Event::Refused(call)) => (call.netns, call.at),
+            // They belong to no namespace; the sessions are asked about what becomes of them.
+            Ok(Event::ProcessSeen(_)) => continue,
+            Err(error) => {
+                events.malformed.push(error.to_string());
+                continue;
+            }
+        };
+        if events.since.get(&netns).is_none_or(|&since| at >= since) {
+            events.by_netns.entry(netns).or_default().extend(record);
+        }
+    }
+    drop(events);
+    sorted.more.notify_all();
+}
+
+/// What a session run by [`session`] is to look at.
+pub(crate) struct Wishes {
+    netns: Netns,
+    settings: Settings,
+}
+
+impl Wishes {
+    /// Everything in this namespace.
+    pub(crate) fn of(net: &Net) -> Self {
+        let filter = Filter { netns: net.id().0, ..Filter::default() };
+        Self { netns: net.id(), settings: Settings { filter, ..Settings::default() } }
+    }
+}
+
+/// What a session saw.
+pub(crate) struct Observed {
+    /// Its report, of the whole host
+    pub(crate) report: Report,
+    /// Its events
+    pub(crate) events: Vec<Event>,
+    /// Every timewait socket of the namespace at its end, and whose it is
+    pub(crate) attributions: HashMap<Connection, Attribution>,
+}
+
+impl Observed {
+    /// What the report says of a namespace.
+    pub(crate) fn namespace(&self, net: &Net) -> Result<&NetnsTimeWait, Failed> {
+        let found = self.report.time_wait.namespaces.iter().find(|namespace| namespace.netns == net.id());
+        found.ok_or_else(|| format!("namespace {} is not in the report", net.id()).into())
+    }
+
+    /// What the report says of a process.
+    pub(crate) fn process(&self, who: &Fork) -> Result<&ProcessTimeWait, Failed> {
+        let found = self.report.time_wait.by_process.iter().find(|process| process.process.pid == who.key.tgid);
+        found.ok_or_else(|| format!("{who:?} is not in the report").into())
+    }
+}
+
+/// Runs a real session while `work` is done. The session has the other thread: processes started by `work` end with the
+/// thread that started them.
+pub(crate) fn session<T>(wishes: &Wishes, work: impl FnOnce() -> Result<T, Failed>) -> Result<(T, Observed), Failed> {
+    let (has_begun, begun) = mpsc::channel();
+    let (over, is_over) = oneshot::channel::<()>();
+    thread::scope(|scope| {
+        let observer =
+            scope.spawn(|| observe(wishes, &has_begun, is_over).map_err(|error| format!("session: {error:#}")));
+        // An error of the session shows when it is joined.
+        let done = if begun.recv_timeout(EVENT_WITHIN).is_ok() { Some(work()) } else { None };
+        drop(over);
+        let observed = observer.join().map_err(|_| "the session panicked")??;
+        Ok((done.ok_or("the session did not begin in time")??, observed))
+    })
+}
+
+fn observe(wishes: &Wishes, has_begun: &mpsc::Sender<()>, is_over: oneshot::Receiver<()>) -> anyhow::Result<Observed> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut session = Session::start(&wishes.settings, None)?;
+        has_begun.send(())?;
+        let mut events = Vec::new();
+        let collect = &mut |event: &Event| {
+            events.push(event.clone());
+            Ok(())
+        };
+        // It ends by being dropped.
+        let _ = session.observe(is_over, collect).await?;
+        let census = census_of(wishes.netns);
+        let attributions = attributions_of(session.state(), &census, false);
+        let report = session.finish(false).await?;
+        Ok(Observed { report, events, attributions })
+    })
+}
+
+/// The time events are stamped with.
+pub(crate) fn now() -> Timestamp {
+    census::boottime()
+}
+
+/// Whose each timewait socket of a namespace is, by these events alone; and how many the kernel counts.
+pub(crate) fn attribute(
+    net: &Net,
+    started: Timestamp,
+    events: &[Event],
+    has_losses: bool,
+) -> Result<(HashMap<Connection, Attribution>, Option<u64>), Failed> {
+    let mut state = State::new(started, Limits::default());
+    for event in events {
+        state.feed(Input::Event(event.clone()));
+    }
+    let census = census_of(net.id());
+    let kernel = census.namespaces.first().ok_or_else(|| format!("{:?}", census.unreachable))?.kernel_time_wait;
+    Ok((attributions_of(&state, &census, has_losses), kernel))
+}
+
+fn census_of(netns: Netns) -> Census {
+    census::take(&Procfs::host(), &DumpFilter::time_wait(), Some(&[netns].into()), &census::boottime)
+}
+
+fn attributions_of(state: &State, census: &Census, has_losses: bool) -> HashMap<Connection, Attribution> {
+    let namespaces = census.namespaces.iter();
+    let rows = namespaces.flat_map(|namespace| namespace.rows.iter().map(|row| (row, namespace.at)));
+    let timewait = rows.filter(|(row, _)| row.substate().is_some());
+    timewait.map(|(row, at)| (row.connection, state.attribute(row, at, has_losses))).collect()
+}
+
+fn describe(event: &Event) -> String {
+    let who = |task: &Option<Task>| {
+        task.as_ref().map_or_else(
+            || "-".to_owned(),
+            |task| format!("{}[{}]{}", task.comm, task.key.tgid, if task.is_kernel_thread { " (kernel)" } else { "" }),
+        )
+    };
+    match event {
+        Event::Transition(transition) => format!(
+            "{} -> {}: {} to {}, ending {:?}, opened {:?} by {}, closed by {},{}",
+            transition.connection.local,
+            transition.connection.remote,
+            transition.old,
+            transition.new,
+            transition.ending(),
+            transition.opened,
+            who(&transition.opener),
+            who(&transition.closer),
+            describe_facts(&transition.facts),
+        ),
+        other => format!("{other:?}"),
+    }
+}
+
+/// Only what is so.
+fn describe_facts(facts: &SocketFacts) -> String {
+    let named = [
+        (facts.port_bound, "port bound"),
+        (facts.established, "established"),
+        (facts.fin_first, "FIN first"),
+        (facts.fin_second, "FIN second"),
+        (facts.fin_received, "FIN received"),
+        (facts.reset_received, "RST received"),
+        (facts.reset_sent, "RST sent"),
+        (facts.is_shut_down, "shut down"),
+        (facts.has_socket, "has a socket"),
+        (facts.is_unconnected, "unconnected"),
+        (facts.linger_zero, "linger zero"),
+    ];
+    let mut text = format!(" errno {}", facts.errno);
+    for (_, name) in named.into_iter().filter(|(is_so, _)| *is_so) {
+        text.push_str(", ");
+        text.push_str(name);
+    }
+    text
+}
