@@ -1,0 +1,99 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_firstfin_global_optspecs
+    string join \n color= v/verbose ring-size= max-sockets= h/help V/version
+end
+
+function __fish_firstfin_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_firstfin_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_firstfin_using_subcommand
+    set -l cmd (__fish_firstfin_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c firstfin -n "__fish_firstfin_needs_command" -l color -d 'Use colours' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c firstfin -n "__fish_firstfin_needs_command" -l ring-size -d 'Size of the ring buffer that carries events from the kernel (advanced)' -r
+complete -c firstfin -n "__fish_firstfin_needs_command" -l max-sockets -d 'Number of sockets that can be followed at the same time (advanced)' -r
+complete -c firstfin -n "__fish_firstfin_needs_command" -s v -l verbose -d 'Say more on standard error; twice for everything'
+complete -c firstfin -n "__fish_firstfin_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c firstfin -n "__fish_firstfin_needs_command" -s V -l version -d 'Print version'
+complete -c firstfin -n "__fish_firstfin_needs_command" -f -a "doctor" -d 'Say what this host allows, and what is missing'
+complete -c firstfin -n "__fish_firstfin_needs_command" -f -a "trace" -d 'Print ends of connections and failures as they happen'
+complete -c firstfin -n "__fish_firstfin_needs_command" -f -a "report" -d 'Watch this host for a while, then say who causes what'
+complete -c firstfin -n "__fish_firstfin_needs_command" -f -a "demo" -d 'Watch a small misbehaving workload and report on it'
+complete -c firstfin -n "__fish_firstfin_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c firstfin -n "__fish_firstfin_using_subcommand doctor" -l format -d 'Form of the output' -r -f -a "text\t'For people'
+json\t'For programs'"
+complete -c firstfin -n "__fish_firstfin_using_subcommand doctor" -l color -d 'Use colours' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c firstfin -n "__fish_firstfin_using_subcommand doctor" -l ring-size -d 'Size of the ring buffer that carries events from the kernel (advanced)' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand doctor" -l max-sockets -d 'Number of sockets that can be followed at the same time (advanced)' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand doctor" -s v -l verbose -d 'Say more on standard error; twice for everything'
+complete -c firstfin -n "__fish_firstfin_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c firstfin -n "__fish_firstfin_using_subcommand trace" -l pid -d 'Only sockets of the process with this id' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand trace" -l comm -d 'Only sockets of processes with this name, as the kernel keeps it (15 bytes at most)' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand trace" -l port -d 'Only sockets with this local or remote port' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand trace" -l netns -d 'Only sockets of this network namespace' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand trace" -l cgroup -d 'Only sockets of processes in this cgroup (v2)' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand trace" -l format -d 'Form of the output; JSON is one object a line, "firstfin.event/1"' -r -f -a "text\t'For people'
+json\t'For programs'"
+complete -c firstfin -n "__fish_firstfin_using_subcommand trace" -l duration -d 'Stop after this time: 30s, 5m, 1h30m, 500ms' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand trace" -l count -d 'Stop after this many lines' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand trace" -l color -d 'Use colours' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c firstfin -n "__fish_firstfin_using_subcommand trace" -l ring-size -d 'Size of the ring buffer that carries events from the kernel (advanced)' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand trace" -l max-sockets -d 'Number of sockets that can be followed at the same time (advanced)' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand trace" -l states -d 'Print every change of state, not only the ends of connections'
+complete -c firstfin -n "__fish_firstfin_using_subcommand trace" -s v -l verbose -d 'Say more on standard error; twice for everything'
+complete -c firstfin -n "__fish_firstfin_using_subcommand trace" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c firstfin -n "__fish_firstfin_using_subcommand report" -l duration -d 'How long to watch: 30s, 5m, 1h30m, 500ms' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand report" -l interval -d 'Print a report of the session so far every TIME, too' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand report" -l format -d 'Form of the output; JSON is "firstfin.report/1", with --interval one object a line' -r -f -a "text\t'For people'
+json\t'For programs'"
+complete -c firstfin -n "__fish_firstfin_using_subcommand report" -l fail-on -d 'Exit with status 1 if there is a finding of this severity or a worse one' -r -f -a "info\t'Worth knowing'
+warning\t'Will hurt if it goes on'
+critical\t'Hurts now'"
+complete -c firstfin -n "__fish_firstfin_using_subcommand report" -l top -d 'How many entries of each list to show' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand report" -l record -d 'Write what was observed to this file, too' -r -F
+complete -c firstfin -n "__fish_firstfin_using_subcommand report" -l color -d 'Use colours' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c firstfin -n "__fish_firstfin_using_subcommand report" -l ring-size -d 'Size of the ring buffer that carries events from the kernel (advanced)' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand report" -l max-sockets -d 'Number of sockets that can be followed at the same time (advanced)' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand report" -s v -l verbose -d 'Say more on standard error; twice for everything'
+complete -c firstfin -n "__fish_firstfin_using_subcommand report" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c firstfin -n "__fish_firstfin_using_subcommand demo" -l format -d 'Form of the output' -r -f -a "text\t'For people'
+json\t'For programs'"
+complete -c firstfin -n "__fish_firstfin_using_subcommand demo" -l fail-on -d 'Exit with status 1 if there is a finding of this severity or a worse one' -r -f -a "info\t'Worth knowing'
+warning\t'Will hurt if it goes on'
+critical\t'Hurts now'"
+complete -c firstfin -n "__fish_firstfin_using_subcommand demo" -l record -d 'Also write down what was observed, so that it can be replayed' -r -F
+complete -c firstfin -n "__fish_firstfin_using_subcommand demo" -l color -d 'Use colours' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c firstfin -n "__fish_firstfin_using_subcommand demo" -l ring-size -d 'Size of the ring buffer that carries events from the kernel (advanced)' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand demo" -l max-sockets -d 'Number of sockets that can be followed at the same time (advanced)' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand demo" -s v -l verbose -d 'Say more on standard error; twice for everything'
+complete -c firstfin -n "__fish_firstfin_using_subcommand demo" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor trace report demo help" -f -a "doctor" -d 'Say what this host allows, and what is missing'
+complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor trace report demo help" -f -a "trace" -d 'Print ends of connections and failures as they happen'
+complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor trace report demo help" -f -a "report" -d 'Watch this host for a while, then say who causes what'
+complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor trace report demo help" -f -a "demo" -d 'Watch a small misbehaving workload and report on it'
+complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor trace report demo help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
