@@ -14,6 +14,7 @@ use anyhow::{Context as _, Result};
 use super::{
     console,
     kernels::Kernel,
+    progress::Progress,
     reading::{Reading, Source},
     rounds::Round,
     tools::Tools,
@@ -79,6 +80,7 @@ fn once(tools: &Tools, kernel: &Kernel, initramfs: &Path, rounds: &[Round], logs
     let mut reading = Reading::of(rounds.len());
     let mut ports = [(Source::Out, Tail::new(&out)?), (Source::Error, Tail::new(&error)?)];
     let mut said = Tail::new(&console)?;
+    let mut progress: Vec<_> = rounds.iter().map(|_| Progress::default()).collect();
     let started = Instant::now();
     let mut heard = started;
     let ended = loop {
@@ -89,7 +91,12 @@ fn once(tools: &Tools, kernel: &Kernel, initramfs: &Path, rounds: &[Round], logs
         for (source, tail) in &mut ports {
             for line in tail.lines()? {
                 heard = now;
-                show(kernel.series, rounds, reading.line(*source, &line, now));
+                if let Some((number, line)) = reading.line(*source, &line, now)
+                    && let (Some(round), Some(progress)) = (rounds.get(number), progress.get_mut(number))
+                    && let Some(line) = progress.line(line)
+                {
+                    println!("{} {} | {line}", kernel.series, round.title());
+                }
             }
         }
         if !said.lines()?.is_empty() {
@@ -119,13 +126,6 @@ fn once(tools: &Tools, kernel: &Kernel, initramfs: &Path, rounds: &[Round], logs
         None => End::Broken(ended),
     };
     Ok((Run { reading, end, is_second: false, logs: logs.to_path_buf() }, is_the_emulators))
-}
-
-fn show(series: &str, rounds: &[Round], line: Option<(usize, &str)>) {
-    if let Some((number, line)) = line {
-        let title = rounds.get(number).map(Round::title).unwrap_or_default();
-        println!("{series} {title} | {line}");
-    }
 }
 
 /// A running emulator. Dropped, it is stopped.

@@ -10,6 +10,7 @@ mod kernels;
 mod machine;
 mod modules;
 mod programs;
+mod progress;
 mod reading;
 mod rounds;
 mod table;
