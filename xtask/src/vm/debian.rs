@@ -76,8 +76,10 @@ impl Suite {
         let keyring = KEYRINGS.into_iter().find(|path| Path::new(path).exists());
         let signed = keyring.map(|keyring| format!(" signed-by={keyring}")).unwrap_or_default();
         let source = format!("deb [arch=amd64 target=Packages{signed}] {} {suite} main\n", archives.of(suite));
-        let sources = folder.join("sources.list");
-        fs::write(&sources, source).with_context(|| format!("write {}", sources.display()))?;
+        for (name, text) in [("sources.list", source.as_str()), ("state/status", "")] {
+            let file = folder.join(name);
+            fs::write(&file, text).with_context(|| format!("write {}", file.display()))?;
+        }
 
         let this = Self { folder: folder.to_path_buf() };
         eprintln!("    the packages of {suite}");
@@ -119,7 +121,7 @@ impl Suite {
         apt.args(["-o", &option("Dir::Etc::sourcelist", "sources.list"), "-o", "Dir::Etc::sourceparts=/dev/null"]);
         // Pins of this machine, and what it has installed, have no say in what is only unpacked.
         apt.args(["-o", "Dir::Etc::preferences=/dev/null", "-o", "Dir::Etc::preferencesparts=/dev/null"]);
-        apt.args(["-o", "Dir::State::status=/dev/null"]).args(APT_LIMITS).env("LC_ALL", "C");
+        apt.args(["-o", &option("Dir::State::status", "state/status")]).args(APT_LIMITS).env("LC_ALL", "C");
         apt
     }
 }
