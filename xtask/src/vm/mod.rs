@@ -3,6 +3,7 @@
 //! Kernels and emulator are Debian packages, unpacked in `target/vm` and never installed. A machine boots once and runs
 //! the tests on each rung in turn, as many machines at a time as there are CPUs.
 
+mod account;
 mod console;
 mod debian;
 mod initramfs;
@@ -102,7 +103,13 @@ pub(crate) fn vm(wishes: &Wishes) -> Result<ExitCode> {
     let machines = Machines { folder: &folder, tools: &tools, programs: &programs, rounds: &rounds };
     let runs = machines.run_all(kernels)?;
     let verdicts: Vec<_> = runs.iter().flat_map(|(series, run)| verdict::verdicts(series, &rounds, run)).collect();
-    account(&runs, &verdicts, started);
+    println!("\n== verdicts");
+    for (series, run) in &runs {
+        let release = run.reading.release.as_deref().unwrap_or("it never came up");
+        println!("{series:<7} {release}, its output in {}", run.logs.display());
+    }
+    print!("\n{}", account::of(&verdicts));
+    println!("{} s", started.elapsed().as_secs());
     if wishes.is_complete() {
         let columns: Vec<_> = runs
             .iter()
@@ -162,44 +169,4 @@ impl Machines<'_> {
         fs::write(&initramfs, archive).with_context(|| format!("write {}", initramfs.display()))?;
         machine::run(self.tools, kernel, &initramfs, self.rounds, &logs)
     }
-}
-
-/// The last lines of the run: a verdict for each kernel and round, then what was wrong, lesser and skipped.
-fn account(runs: &[(&'static str, Run)], verdicts: &[Verdict], started: Instant) {
-    println!("\n== verdicts");
-    for (series, run) in runs {
-        let release = run.reading.release.as_deref().unwrap_or("it never came up");
-        println!("{series:<7} {release}, its output in {}", run.logs.display());
-    }
-    println!();
-    for verdict in verdicts {
-        println!("{}", verdict.line());
-        if let Some(broken) = &verdict.broken {
-            println!("        BROKEN: {broken}");
-        }
-    }
-    let tests =
-        verdicts.iter().flat_map(|verdict| verdict.results.iter().map(move |(test, result)| (verdict, test, result)));
-    let mut lines: [(&str, Vec<String>); 3] = [("wrong", vec![]), ("lesser", vec![]), ("skipped", vec![])];
-    for (verdict, test, result) in tests {
-        let place = format!("{} {}", verdict.series, verdict.title);
-        let [wrong, lesser, skipped] = &mut lines;
-        match result {
-            verdict::TestResult::Passed => {}
-            verdict::TestResult::Lesser(missing) => lesser.1.push(format!("{place}: {test}: {missing}")),
-            verdict::TestResult::Skipped(why) => skipped.1.push(format!("{place}: {test}: {why}")),
-            verdict::TestResult::Failed => wrong.1.push(format!("{place}: {test}")),
-            verdict::TestResult::Missing => wrong.1.push(format!("{place}: {test}: no result")),
-        }
-    }
-    for (what, lines) in lines.into_iter().filter(|(_, lines)| !lines.is_empty()) {
-        println!("\n{what}:");
-        lines.iter().for_each(|line| println!("  {line}"));
-    }
-    println!(
-        "\n{} rounds, {} good, {} s",
-        verdicts.len(),
-        verdicts.iter().filter(|verdict| verdict.is_good()).count(),
-        started.elapsed().as_secs()
-    );
 }

@@ -7,7 +7,7 @@
 use std::{
     fs::File,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -36,7 +36,10 @@ impl Tools {
             debian::whole_folder(&tree, |new| suite.bring_complete(&packages, new))?;
         }
         let tools = Self { tree };
-        tools.qemu().arg("--version").stdout(Stdio::null()).status().context("run QEMU")?;
+        let output = tools.qemu().arg("--version").output().context("run QEMU through setpriv")?;
+        if !output.status.success() {
+            bail!("QEMU does not run: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
         Ok(tools)
     }
 
@@ -48,7 +51,9 @@ impl Tools {
     /// QEMU, started through the loader it was unpacked with: the C library of this machine may be an older one.
     pub(super) fn qemu(&self) -> Command {
         let libraries = self.tree.join(LIBRARIES);
-        let mut qemu = Command::new(libraries.join("ld-linux-x86-64.so.2"));
+        // Should this process be killed, its machines must not go on for half an hour.
+        let mut qemu = Command::new("setpriv");
+        qemu.args(["--pdeathsig", "KILL"]).arg(libraries.join("ld-linux-x86-64.so.2"));
         qemu.arg("--library-path").arg(&libraries).arg(self.tree.join("usr/bin/qemu-system-x86_64"));
         for data in ["usr/share/qemu", "usr/share/seabios"] {
             qemu.arg("-L").arg(self.tree.join(data));
