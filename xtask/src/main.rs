@@ -1,14 +1,16 @@
-//! What a newcomer and CI type: `cargo xtask setup | run | test | docs`.
+//! What a newcomer and CI type: `cargo xtask setup | run | test | vm | docs`.
 //!
 //! It exists because the eBPF programs need things cargo does not bring (the sources of `core`, LLVM, bpf-linker), and
 //! it must work before they are there: it depends on nothing of this workspace and compiles in seconds.
 
 mod child;
 mod docs;
+mod outcome;
 mod privilege;
 mod run;
 mod setup;
 mod test;
+mod vm;
 mod workspace;
 
 use std::{ffi::OsString, process::ExitCode};
@@ -31,6 +33,8 @@ enum Task {
         /// Run only the tests whose name contains this.
         filter: Option<String>,
     },
+    /// Set up, then run the kernel tests on other kernels, in emulated machines. Installs nothing, needs no root.
+    Vm(vm::Wishes),
     /// Write docs/generated: manual page, completions, JSON schema, command reference.
     Docs {
         /// Change nothing; fail when docs/generated is not what the program would write.
@@ -45,6 +49,7 @@ fn main() -> ExitCode {
         Task::Setup => setup::setup(),
         Task::Run { arguments } => run::run(&arguments),
         Task::Test { filter } => test::test(filter.as_deref()),
+        Task::Vm(wishes) => vm::vm(&wishes),
         Task::Docs { check } => docs::docs(check),
     };
     done.unwrap_or_else(|error| {

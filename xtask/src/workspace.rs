@@ -3,6 +3,7 @@
 use std::{
     env,
     ffi::OsString,
+    fs::{File, TryLockError},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -25,6 +26,20 @@ pub(crate) fn cargo() -> Result<Command> {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
     cargo.current_dir(root()?);
     Ok(cargo)
+}
+
+/// Waits until nobody else has this lock; `other` says who that would be. It is given back when dropped.
+pub(crate) fn lock(path: &Path, other: &str) -> Result<File> {
+    let lock = File::create(path).with_context(|| format!("create {}", path.display()))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => {
+            eprintln!("{other} is running here, waiting for it");
+            lock.lock().with_context(|| format!("lock {}", path.display()))?;
+            Ok(lock)
+        }
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("lock {}", path.display())),
+    }
 }
 
 /// The first file of that name in the folders of `PATH`.

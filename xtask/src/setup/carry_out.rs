@@ -14,7 +14,7 @@ use crate::{child, privilege::Privilege, workspace};
 const RUSTUP_LIMIT: Duration = Duration::from_secs(120);
 
 /// apt-get gets no limit from outside, because stopping dpkg halfway leaves a broken system; these are its own.
-const APT_LIMITS: [&str; 8] = [
+pub(crate) const APT_LIMITS: [&str; 8] = [
     "-o",
     "Acquire::http::Timeout=30",
     "-o",

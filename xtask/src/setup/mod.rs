@@ -8,13 +8,10 @@ mod carry_out;
 mod facts;
 mod plan;
 
-use std::{
-    fs::{self, File, TryLockError},
-    process::ExitCode,
-    time::Instant,
-};
+use std::{fs, process::ExitCode, time::Instant};
 
 use anyhow::{Context as _, Result};
+pub(crate) use carry_out::APT_LIMITS;
 use facts::{Facts, Version, parse_version};
 use plan::{Blocked, Next, Tried};
 
@@ -27,7 +24,8 @@ const PARTS: u32 = 4;
 pub(crate) fn setup() -> Result<ExitCode> {
     let installed = workspace::installed()?;
     fs::create_dir_all(&installed).with_context(|| format!("create {}", installed.display()))?;
-    let _lock = lock()?;
+    // Two at once would fight over the same files.
+    let _lock = workspace::lock(&installed.join("lock"), "another set-up")?;
 
     let mut setup = Setup { facts: Facts::gather()?, asked_apt: false, tried: Tried::default(), blocked: Vec::new() };
     let minimum = minimum_rust()?;
@@ -131,21 +129,6 @@ impl Setup {
         }
         eprintln!("\nthen (or, if only the network was missing, once it is there): cargo xtask setup");
         ExitCode::from(2)
-    }
-}
-
-/// Two set-ups at once would fight over the same files.
-fn lock() -> Result<File> {
-    let path = workspace::installed()?.join("lock");
-    let lock = File::create(&path).with_context(|| format!("create {}", path.display()))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => {
-            eprintln!("another set-up is running here, waiting for it");
-            lock.lock().with_context(|| format!("lock {}", path.display()))?;
-            Ok(lock)
-        }
-        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("lock {}", path.display())),
     }
 }
 

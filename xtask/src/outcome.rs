@@ -1,25 +1,29 @@
 //! What test harnesses print, read line by line: counts, names of failed tests, skipped tests and their reasons.
 //!
 //! Both libtest and libtest-mimic print one line a test and one a suite. A test that finds out while running that it
-//! cannot run prints `SKIP <test>: <reason>`, because a harness has no room for the reason of every kind of skip.
+//! cannot run prints `SKIP <test>: <reason>`, because a harness has no room for the reason of every kind of skip. A test
+//! that passed, but on a host that lets firstfin know less than it could, prints `LESSER <test>: <what is missing>`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Added up over the suites of one cargo run.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Outcome {
+pub(crate) struct Outcome {
     /// Harnesses that reported a result.
-    pub(super) suites: u32,
-    pub(super) passed: u32,
-    pub(super) failed: u32,
-    pub(super) ignored: u32,
-    pub(super) failed_names: BTreeSet<String>,
+    pub(crate) suites: u32,
+    pub(crate) passed: u32,
+    pub(crate) failed: u32,
+    pub(crate) ignored: u32,
+    pub(crate) passed_names: BTreeSet<String>,
+    pub(crate) failed_names: BTreeSet<String>,
+    /// Test -> what this host does not let it show. Of a test that failed it says nothing.
+    pub(crate) lesser: BTreeMap<String, String>,
     /// Ignored or skipped test -> the reason, where one was given.
     reasons: BTreeMap<String, Option<String>>,
 }
 
 impl Outcome {
-    pub(super) fn read(&mut self, line: &str) {
+    pub(crate) fn read(&mut self, line: &str) {
         let line = line.trim_end();
         if let Some(counts) = line.strip_prefix("test result: ") {
             self.suites += 1;
@@ -30,10 +34,16 @@ impl Outcome {
             if let Some((name, reason)) = skip.split_once(": ") {
                 self.reasons.insert(name.trim().to_owned(), Some(reason.trim().to_owned()));
             }
+        } else if let Some(lesser) = line.strip_prefix("LESSER ") {
+            if let Some((name, missing)) = lesser.split_once(": ") {
+                self.lesser.insert(name.trim().to_owned(), missing.trim().to_owned());
+            }
         } else if let Some((name, result)) = line.strip_prefix("test ").and_then(|test| test.rsplit_once(" ... ")) {
             let name = name.trim();
             if result.starts_with("FAILED") {
                 self.failed_names.insert(name.to_owned());
+            } else if result == "ok" {
+                self.passed_names.insert(name.to_owned());
             } else if let Some(reason) = result.strip_prefix("ignored") {
                 let given = reason.trim_matches([',', ' ', '(', ')']);
                 let reason = self.reasons.entry(name.to_owned()).or_default();
@@ -45,24 +55,35 @@ impl Outcome {
     }
 
     /// Counts a test that was not started at all.
-    pub(super) fn skip(&mut self, name: &str, reason: &str) {
+    pub(crate) fn skip(&mut self, name: &str, reason: &str) {
         self.ignored += 1;
         self.reasons.insert(name.trim().to_owned(), Some(reason.to_owned()));
     }
 
-    pub(super) fn add(&mut self, other: &Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         self.suites += other.suites;
         self.passed += other.passed;
         self.failed += other.failed;
         self.ignored += other.ignored;
+        self.passed_names.extend(other.passed_names.iter().cloned());
         self.failed_names.extend(other.failed_names.iter().cloned());
+        self.lesser.extend(other.lesser.clone());
         self.reasons.extend(other.reasons.clone());
     }
 
+    /// Skipped test and why, sorted.
+    pub(crate) fn skips(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.reasons.iter().map(|(name, given)| (name.as_str(), given.as_deref().unwrap_or("it gives no reason")))
+    }
+
     /// `<test>: <reason>`, sorted.
-    pub(super) fn skipped(&self) -> Vec<String> {
-        let reason = |reason: &Option<String>| reason.clone().unwrap_or_else(|| "it gives no reason".to_owned());
-        self.reasons.iter().map(|(name, given)| format!("{name}: {}", reason(given))).collect()
+    pub(crate) fn skipped(&self) -> Vec<String> {
+        self.skips().map(|(name, reason)| format!("{name}: {reason}")).collect()
+    }
+
+    /// `<test>: <what is missing>`, sorted.
+    pub(crate) fn lesser(&self) -> Vec<String> {
+        self.lesser.iter().map(|(name, missing)| format!("{name}: {missing}")).collect()
     }
 }
 
@@ -79,7 +100,7 @@ fn count(counts: &str, word: &str) -> u32 {
 }
 
 /// A line without the escape sequences that colour it.
-pub(super) fn without_colours(line: &str) -> String {
+pub(crate) fn without_colours(line: &str) -> String {
     let mut parts = line.split("\x1b[");
     let mut plain = parts.next().unwrap_or_default().to_owned();
     for part in parts {
@@ -139,8 +160,23 @@ mod tests {
     }
 
     #[test]
+    fn a_lesser_answer_is_a_pass_with_a_reason() {
+        let outcome = read(&[
+            "LESSER leaves::timer: the kernel does not say why it left",
+            "test leaves::timer   ... ok",
+            "test leaves::reset ... ok",
+            "test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.20s",
+        ]);
+        assert_eq!(outcome.passed_names, BTreeSet::from(["leaves::reset".to_owned(), "leaves::timer".to_owned()]));
+        assert_eq!(outcome.lesser(), ["leaves::timer: the kernel does not say why it left"]);
+    }
+
+    #[test]
     fn other_lines_count_nothing() {
-        assert_eq!(read(&["   Compiling firstfin v0.1.0", "test", "test result", "SKIP nothing said", ""]), read(&[]));
+        assert_eq!(
+            read(&["   Compiling firstfin v0.1.0", "test", "test result", "SKIP nothing said", "LESSER", ""]),
+            read(&[])
+        );
     }
 
     #[test]

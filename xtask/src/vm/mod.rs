@@ -1,0 +1,172 @@
+//! `cargo xtask vm`: the kernel tests on other kernels than this machine's, each in an emulated machine of its own.
+//!
+//! Kernels and emulator are Debian packages, unpacked in `target/vm` and never installed. A machine boots once and runs
+//! the tests on each rung in turn, as many machines at a time as there are CPUs.
+
+mod account;
+mod console;
+mod debian;
+mod initramfs;
+mod kernels;
+mod machine;
+mod modules;
+mod programs;
+mod progress;
+mod reading;
+mod rounds;
+mod table;
+mod tools;
+mod verdict;
+
+use std::{
+    collections::VecDeque,
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::{Mutex, PoisonError},
+    thread,
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, builder::PossibleValuesParser};
+use kernels::{Kernel, SERIES, Series};
+use machine::Run;
+use programs::Programs;
+use rounds::{RUNGS, Round};
+use tools::Tools;
+use verdict::Verdict;
+
+use crate::{setup, workspace};
+
+const ALL: &str = "all";
+
+/// What to run, and where.
+#[derive(Args)]
+pub(crate) struct Wishes {
+    /// A kernel to run on; more than once for several. Without any, all.
+    #[arg(long = "kernel", value_name = "SERIES", value_parser = PossibleValuesParser::new(kernel_names()))]
+    kernels: Vec<String>,
+    /// A way to watch; more than once for several. Without any, each in turn.
+    #[arg(long = "rung", value_name = "RUNG", value_parser = PossibleValuesParser::new(RUNGS))]
+    rungs: Vec<String>,
+    /// Run only the tests whose name contains this.
+    filter: Option<String>,
+}
+
+fn kernel_names() -> impl Iterator<Item = &'static str> {
+    SERIES.iter().map(|series| series.name).chain([ALL])
+}
+
+impl Wishes {
+    fn series(&self) -> Vec<&'static Series> {
+        let is_wished = |name| self.kernels.is_empty() || self.kernels.iter().any(|wish| wish == name || wish == ALL);
+        SERIES.iter().filter(|series| is_wished(series.name)).collect()
+    }
+
+    fn rungs(&self) -> Vec<&'static str> {
+        RUNGS.into_iter().filter(|rung| self.rungs.is_empty() || self.rungs.iter().any(|wish| wish == rung)).collect()
+    }
+
+    /// Whether nothing is left out, so that the table can be written.
+    fn is_complete(&self) -> bool {
+        self.filter.is_none() && self.series().len() == SERIES.len() && self.rungs().len() == RUNGS.len()
+    }
+}
+
+pub(crate) fn vm(wishes: &Wishes) -> Result<ExitCode> {
+    if cfg!(not(all(target_os = "linux", target_arch = "x86_64"))) {
+        bail!("the kernels are x86-64 ones and run the binaries of this machine: it has to be Linux on x86-64");
+    }
+    let started = Instant::now();
+    let ready = setup::setup()?;
+    if ready != ExitCode::SUCCESS {
+        return Ok(ready);
+    }
+    // Not the target folder of cargo's settings: that may be one for many checkouts.
+    let folder = workspace::root()?.join("target/vm");
+    fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+    let _lock = workspace::lock(&folder.join("lock"), "another `cargo xtask vm`")?;
+
+    let Some(programs) = programs::build()? else {
+        eprintln!("error: the tests do not build, see above");
+        return Ok(ExitCode::from(1));
+    };
+    let rounds = rounds::rounds(&programs.names, &wishes.rungs(), wishes.filter.as_deref());
+    if rounds.is_empty() {
+        bail!("no kernel test has {:?} in its name", wishes.filter.as_deref().unwrap_or_default());
+    }
+    let tools = Tools::bring(&folder)?;
+    let kernels: Vec<_> =
+        wishes.series().into_iter().map(|series| kernels::bring(series, &folder)).collect::<Result<_>>()?;
+
+    let machines = Machines { folder: &folder, tools: &tools, programs: &programs, rounds: &rounds };
+    let runs = machines.run_all(kernels)?;
+    let verdicts: Vec<_> = runs.iter().flat_map(|(series, run)| verdict::verdicts(series, &rounds, run)).collect();
+    println!("\n== verdicts");
+    for (series, run) in &runs {
+        let release = run.reading.release.as_deref().unwrap_or("it never came up");
+        println!("{series:<7} {release}, its output in {}", run.logs.display());
+    }
+    print!("\n{}", account::of(&verdicts));
+    println!("{} s", started.elapsed().as_secs());
+    if wishes.is_complete() {
+        let columns: Vec<_> = runs
+            .iter()
+            .map(|(series, run)| (*series, run.reading.release.clone().unwrap_or_else(|| (*series).to_owned())))
+            .collect();
+        let document = workspace::root()?.join("docs/compatibility.md");
+        table::write(&document, &columns, &verdicts)?;
+        println!("\nwrote {}", document.display());
+    }
+    Ok(ExitCode::from(u8::from(!verdicts.iter().all(Verdict::is_good))))
+}
+
+struct Machines<'a> {
+    folder: &'a Path,
+    tools: &'a Tools,
+    programs: &'a Programs,
+    rounds: &'a [Round],
+}
+
+impl Machines<'_> {
+    /// One machine for each kernel, in the order of the kernels.
+    fn run_all(&self, kernels: Vec<Kernel>) -> Result<Vec<(&'static str, Run)>> {
+        let busybox = self.tools.busybox();
+        let busybox = fs::read(&busybox).with_context(|| format!("read {}", busybox.display()))?;
+        let at_a_time = thread::available_parallelism().map_or(1, usize::from).min(kernels.len());
+        let order: Vec<_> = kernels.iter().map(|kernel| kernel.series).collect();
+        let waiting = Mutex::new(VecDeque::from(kernels));
+        let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let work = || {
+            let mut done = Vec::new();
+            while let Some(kernel) = next() {
+                done.push((kernel.series, self.run(&kernel, &busybox)?));
+            }
+            Ok::<_, anyhow::Error>(done)
+        };
+        let mut runs = thread::scope(|scope| {
+            let workers: Vec<_> = (0..at_a_time).map(|_| scope.spawn(work)).collect();
+            let mut runs = Vec::new();
+            for worker in workers {
+                let done = worker.join().map_err(|_| anyhow::anyhow!("a thread panicked while it ran a machine"))?;
+                runs.extend(done?);
+            }
+            Ok::<_, anyhow::Error>(runs)
+        })?;
+        runs.sort_by_key(|(series, _)| order.iter().position(|name| name == series));
+        Ok(runs)
+    }
+
+    fn run(&self, kernel: &Kernel, busybox: &[u8]) -> Result<Run> {
+        let logs = self.folder.join("runs").join(kernel.series);
+        fs::create_dir_all(&logs).with_context(|| format!("create {}", logs.display()))?;
+        let modules = modules::needed(&kernel.modules, self.tools)?;
+        // cargo starts tests in the folder of their package.
+        let tests_in = workspace::root()?.join("agent");
+        let archive = initramfs::build(self.programs, busybox.to_vec(), modules, self.rounds, &tests_in)?;
+        let initramfs: PathBuf = logs.join("initramfs");
+        fs::write(&initramfs, archive).with_context(|| format!("write {}", initramfs.display()))?;
+        machine::run(self.tools, kernel, &initramfs, self.rounds, &logs)
+    }
+}
