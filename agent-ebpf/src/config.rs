@@ -120,8 +120,8 @@ pub struct Config {
     pub every_transition: u32,
     /// [`ABI_VERSION`](crate::ABI_VERSION) of the agent
     pub abi_version: u32,
-    /// Always zero
-    pub reserved: u32,
+    /// Thread group id of the agent in the initial pid namespace; 0: not known
+    pub agent_tgid: u32,
     /// Where this kernel keeps things
     pub offsets: Offsets,
 }

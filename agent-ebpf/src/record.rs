@@ -85,6 +85,8 @@ pub mod task_flag {
     pub const PRESENT: u32 = 1;
     /// It is a kernel thread (`PF_KTHREAD`): nobody's process
     pub const KERNEL_THREAD: u32 = 1 << 1;
+    /// It is the agent
+    pub const AGENT: u32 = 1 << 2;
 }
 
 /// Bits of [`SocketFacts::flags`]: what the programs saw of a connection.

@@ -12,7 +12,11 @@ use aya_ebpf::{
 };
 use zerocopy::FromZeros;
 
-use crate::{emit, maps::TASKS_SEEN, settings::offset};
+use crate::{
+    emit,
+    maps::TASKS_SEEN,
+    settings::{config, offset},
+};
 
 /// `PF_KTHREAD`, include/linux/sched.h; the value has not changed since 2.6.
 const PF_KTHREAD: u32 = 0x0020_0000;
@@ -48,7 +52,9 @@ pub(crate) fn record_current(who: &mut Task) {
     who.start_ns = read_or_zero(leader, offset!(task_start_boottime));
     who.cgroup = cgroup;
     who.comm = read_or_zero(leader, offset!(task_comm));
-    who.flags = task_flag::PRESENT | u32::from(is_kernel_thread) * task_flag::KERNEL_THREAD;
+    who.flags = task_flag::PRESENT
+        | u32::from(is_kernel_thread) * task_flag::KERNEL_THREAD
+        | u32::from(who.tgid == config!(agent_tgid)) * task_flag::AGENT;
     who.reserved = 0;
     announce(who);
 }

@@ -224,5 +224,6 @@ fn task(task: &agent_ebpf::Task) -> Option<Task> {
         comm: Name::from_comm(&task.comm),
         cgroup_id: task.cgroup,
         is_kernel_thread: task.flags & task_flag::KERNEL_THREAD != 0,
+        is_agent: task.flags & task_flag::AGENT != 0,
     })
 }

@@ -251,6 +251,7 @@ mod tests {
             comm: "as-seen".into(),
             cgroup_id: 1,
             is_kernel_thread: false,
+            is_agent: false,
         }
     }
 

@@ -23,6 +23,7 @@ use super::{
     host::{BTF_PATH, HostFacts},
     offsets,
     plan::{self, Attachment, Plan, Program, Rung},
+    processes::Procfs,
     tracefs,
 };
 use crate::{
@@ -204,7 +205,8 @@ fn load_and_attach(mut plan: Plan, settings: &Settings) -> anyhow::Result<Progra
         wakeup_bytes: settings.ring_bytes / 4,
         every_transition: u32::from(settings.every_transition),
         abi_version: ABI_VERSION,
-        reserved: 0,
+        // As the kernel counts pids; the agent's own count differs in a pid namespace.
+        agent_tgid: if Procfs::host().is_initial_pid_namespace() { std::process::id() } else { 0 },
         offsets: offsets::resolve(&btf)?,
     };
     let mut ebpf = EbpfLoader::new()

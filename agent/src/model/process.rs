@@ -27,6 +27,21 @@ pub struct Task {
     pub cgroup_id: u64,
     /// A kernel thread: it runs on someone's behalf, but is nobody's process
     pub is_kernel_thread: bool,
+    /// It is this agent, in its own context
+    #[serde(default)]
+    pub is_agent: bool,
+}
+
+impl Task {
+    /// Whether what it does to a connection says nothing about whose the connection is.
+    ///
+    /// A kernel thread closes on somebody's behalf. So does the agent: while it looks at the open files of a process
+    /// (`/proc/PID/fd`), the kernel lends it a reference to each, and if the process closes one just then, it is the
+    /// agent that drops the last one (`proc_fd_link()`, fs/proc/fd.c).
+    #[must_use]
+    pub const fn is_bystander(&self) -> bool {
+        self.is_kernel_thread || self.is_agent
+    }
 }
 
 /// A container, as far as a cgroup path tells.

@@ -290,6 +290,7 @@ pub(super) fn lossy() -> Report {
             before_session: 0,
             closing_before_session: 1,
             kernel_thread: 0,
+            closed_under_observation: 0,
             event_lost: 2_990,
             not_seen: 9,
         },

@@ -197,6 +197,7 @@ fn reason_count(reasons: &mut UnattributedReasons, reason: Reason) -> &mut u64 {
         Reason::BeforeSession => &mut reasons.before_session,
         Reason::ClosedBefore => &mut reasons.closing_before_session,
         Reason::KernelThread => &mut reasons.kernel_thread,
+        Reason::Agent => &mut reasons.closed_under_observation,
         Reason::EventLost => &mut reasons.event_lost,
         Reason::NotSeen => &mut reasons.not_seen,
     }

@@ -161,6 +161,9 @@ pub struct UnattributedReasons {
     pub closing_before_session: u64,
     /// A kernel thread closed them, on nobody's visible behalf
     pub kernel_thread: u64,
+    /// Their process closed them in the moment firstfin looked at its open files, and nobody was seen to connect or accept
+    #[serde(default)]
+    pub closed_under_observation: u64,
     /// Their event was lost, or their socket not followed
     pub event_lost: u64,
     /// No event was seen for them although none is known to be lost

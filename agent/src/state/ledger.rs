@@ -36,6 +36,8 @@ pub(super) enum Owner {
     Process(ProcessKey),
     /// A kernel thread, on nobody's visible behalf
     KernelThread,
+    /// The agent itself, which looked at the descriptor when its process closed it
+    Agent,
     /// The connection began to close before the session
     ClosedBefore,
 }

@@ -53,6 +53,8 @@ pub enum Reason {
     ClosedBefore,
     /// A kernel thread closed it
     KernelThread,
+    /// Its process closed it while the agent looked at its open files, and nobody was seen to connect or accept
+    Agent,
     /// Events were lost, its own may be among them
     EventLost,
     /// No event came, and none is known to be lost
@@ -183,6 +185,7 @@ impl State {
         match entry.owner {
             Owner::Process(key) => Attribution::Process(key, entry.opened),
             Owner::KernelThread => Attribution::Unknown(Reason::KernelThread),
+            Owner::Agent => Attribution::Unknown(Reason::Agent),
             Owner::ClosedBefore => Attribution::Unknown(Reason::ClosedBefore),
         }
     }
@@ -277,13 +280,17 @@ impl State {
     /// Whose the end of a connection is: who ended its sending side, else who opened it.
     fn owner(&self, transition: &Transition, older: Option<ProcessKey>) -> Owner {
         let process = |task: &Option<Task>| task.as_ref().filter(|task| !task.is_kernel_thread).map(|task| task.key);
-        match (process(&transition.closer), &transition.closer) {
-            (Some(closer), _) => Owner::Process(closer),
-            // A kernel thread closed for someone (an MPTCP subflow, a late release): whoever connected, if that was seen.
-            (None, Some(_)) => process(&transition.opener)
-                .or_else(|| process(&transition.accepter))
-                .map_or(Owner::KernelThread, Owner::Process),
-            (None, None) => older.map_or(Owner::ClosedBefore, Owner::Process),
+        match &transition.closer {
+            Some(closer) if !closer.is_bystander() => Owner::Process(closer.key),
+            // It closed for someone (an MPTCP subflow, a late release): whoever connected or accepted, if that was seen.
+            Some(closer) => {
+                let nobody = if closer.is_agent { Owner::Agent } else { Owner::KernelThread };
+                process(&transition.opener)
+                    .or_else(|| process(&transition.accepter))
+                    .or(older)
+                    .map_or(nobody, Owner::Process)
+            }
+            None => older.map_or(Owner::ClosedBefore, Owner::Process),
         }
     }
 
@@ -327,7 +334,7 @@ impl State {
     pub fn owner_of(&self, event: &TimeWaitEvent) -> Option<&Process> {
         match self.ledger.get(&event.connection, event.id)?.owner {
             Owner::Process(key) => self.process(key),
-            Owner::KernelThread | Owner::ClosedBefore => None,
+            Owner::KernelThread | Owner::Agent | Owner::ClosedBefore => None,
         }
     }
 

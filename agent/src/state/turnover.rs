@@ -37,7 +37,7 @@ impl Turnover {
     pub(super) fn of(&mut self, owner: Owner) -> &mut Closes {
         match owner {
             Owner::Process(key) => self.of.entry(key).or_default(),
-            Owner::KernelThread | Owner::ClosedBefore => &mut self.unowned,
+            Owner::KernelThread | Owner::Agent | Owner::ClosedBefore => &mut self.unowned,
         }
     }
 

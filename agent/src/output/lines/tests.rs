@@ -23,7 +23,7 @@ fn lines(with_states: bool) -> Lines {
 
 fn task(tgid: u32, comm: &[u8]) -> Task {
     let key = ProcessKey { tgid, start_ticks: 5 };
-    Task { key, uid: 33, comm: Name::from_comm(comm), cgroup_id: 7_361, is_kernel_thread: false }
+    Task { key, uid: 33, comm: Name::from_comm(comm), cgroup_id: 7_361, is_kernel_thread: false, is_agent: false }
 }
 
 fn address(text: &str) -> SocketAddr {

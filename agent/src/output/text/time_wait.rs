@@ -125,6 +125,7 @@ fn reasons(reasons: &UnattributedReasons) -> Vec<String> {
         (reasons.before_session, "there before the session began: the kernel keeps no owner"),
         (reasons.closing_before_session, "began to close before the session began"),
         (reasons.kernel_thread, "closed by a kernel thread"),
+        (reasons.closed_under_observation, "closed while firstfin looked at the open files of their process"),
         (reasons.event_lost, "event lost, or socket not followed"),
         (reasons.not_seen, "no event seen, although none is known to be lost"),
     ]

@@ -152,7 +152,14 @@ fn a_process_is_described_while_it_runs() -> Outcome {
     assert!((before..=after).contains(&sleep.key.start_ticks), "{before} <= {} <= {after}", sleep.key.start_ticks);
     assert!(sleep.exe.as_ref().is_some_and(|exe| exe.as_str().starts_with('/')), "{sleep:?}");
     assert_eq!((sleep.uid, sleep.netns), (Some(0), Some(netns::current()?)));
-    let task = Task { key: sleep.key, uid: 0, comm: Name::from("before"), cgroup_id: 0, is_kernel_thread: false };
+    let task = Task {
+        key: sleep.key,
+        uid: 0,
+        comm: Name::from("before"),
+        cgroup_id: 0,
+        is_kernel_thread: false,
+        is_agent: false,
+    };
     assert_eq!(procfs.describe(&task), sleep);
     assert!(procfs.is_alive(task.key));
     idle.end()?;
