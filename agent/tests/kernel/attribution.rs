@@ -3,10 +3,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fs,
     net::{Ipv4Addr, SocketAddr},
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
 };
 
 use firstfin::{
@@ -31,49 +28,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         new_name,
         io_uring_connects_and_closes needs Uring,
         sockets_used_again_at_once,
-        closed_while_looked_at,
     )
-}
-
-/// Reading `/proc/PID/fd` lends the reader a reference to each open file: when the process closes one just then, the
-/// reader drops the last reference, and the kernel closes the connection in its name. The agent reads there, and must
-/// not take itself for the owner; who connected is the owner.
-fn closed_while_looked_at() -> Outcome {
-    const CONNECTIONS: usize = 300;
-    let scene = Scene::new()?;
-    let (mut client, mut server) = (scene.actor("ff-client")?, scene.actor("ff-server")?);
-    let listener = server.listen_anywhere(Family::V4)?;
-    let started = watch::now();
-    let is_over = AtomicBool::new(false);
-    let descriptors = format!("/proc/{}/fd", client.who().key.tgid);
-    thread::scope(|scope| {
-        let looking = scope.spawn(|| {
-            while !is_over.load(Ordering::Relaxed) {
-                // Closed in between, or all of them.
-                for entry in fs::read_dir(&descriptors).into_iter().flatten().flatten() {
-                    let _ = fs::read_link(entry.path());
-                }
-            }
-        });
-        let closed = (0..CONNECTIONS).try_for_each(|_| -> Outcome {
-            let (ours, theirs) = establish(&mut client, &mut server, listener)?;
-            client.close(ours.socket)?;
-            server.receive_end(theirs.socket)?;
-            server.close(theirs.socket)?;
-            scene.watch().end(ours.connection(&scene.net))?;
-            Ok(())
-        });
-        is_over.store(true, Ordering::Relaxed);
-        looking.join().map_err(|_| "the looking thread panicked")?;
-        closed
-    })?;
-    let (attributions, _) = watch::attribute(&scene.net, started, &scene.events(), false)?;
-    assert!(!attributions.is_empty());
-    for (connection, attribution) in &attributions {
-        let expected = Attribution::Process(client.who().key, Some(OpenKind::Active));
-        assert_eq!(*attribution, expected, "{connection:?}");
-    }
-    Ok(())
 }
 
 /// What the actors themselves say of their connections: whose TIME_WAIT each one leaves.
@@ -133,7 +88,7 @@ fn ten_thousand_connections() -> Outcome {
     for event in &seen.events {
         let Event::Transition(end) = event else { continue };
         let (Some(ending), Some(closer)) = (end.ending(), &end.closer) else { continue };
-        // Other tests' sessions look at the open files meanwhile, see `closed_while_looked_at`.
+        // Other tests' sessions look at the open files meanwhile, see `Task::is_bystander`.
         if closer.is_agent {
             looked_at.insert(end.connection);
             continue;
