@@ -22,6 +22,8 @@ pub struct Offsets {
     pub skc_dport: u32,
     /// `sock_common.skc_num`, host order; zeroed by the kernel before a transition to CLOSE is traced
     pub skc_num: u32,
+    /// `sock_common.skc_state`
+    pub skc_state: u32,
     /// the byte of `skc_reuse` (bits 0-3), `skc_reuseport` (bit 4) and `skc_ipv6only` (bit 5), which follows `skc_state`
     pub skc_reuse_byte: u32,
     /// `sock_common.skc_net`
@@ -46,6 +48,10 @@ pub struct Offsets {
     pub sk_socket: u32,
     /// `inet_sock.inet_sport`, network order; unlike `skc_num` it survives the port's release
     pub inet_sport: u32,
+    /// `inet_timewait_sock.tw_substate`
+    pub tw_substate: u32,
+    /// `inet_timewait_sock.tw_timer`
+    pub tw_timer: u32,
     /// `socket.state`
     pub socket_state: u32,
     /// `socket.sk`
@@ -94,6 +100,14 @@ pub struct Filter {
     pub comm: [u8; 16],
 }
 
+impl Filter {
+    /// Whether certain processes are asked for.
+    #[must_use]
+    pub const fn names_a_process(&self) -> bool {
+        self.tgid != 0 || self.cgroup != 0 || self.has_comm != 0
+    }
+}
+
 /// The read-only global `CONFIG`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
@@ -106,6 +120,8 @@ pub struct Config {
     pub every_transition: u32,
     /// [`ABI_VERSION`](crate::ABI_VERSION) of the agent
     pub abi_version: u32,
+    /// Always zero
+    pub reserved: u32,
     /// Where this kernel keeps things
     pub offsets: Offsets,
 }

@@ -22,9 +22,11 @@ pub enum Counter {
     Filtered = 7,
     /// Transitions the kernel skipped one program for, and the other one took over.
     TakenOver = 8,
+    /// Records of timewait sockets the ring buffer had no room for.
+    LostTimeWait = 9,
 }
 
 impl Counter {
     /// Number of counters, the size of the array.
-    pub const COUNT: u32 = 9;
+    pub const COUNT: u32 = 10;
 }

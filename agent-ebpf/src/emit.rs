@@ -3,7 +3,10 @@
 //! The agent is woken when enough bytes wait, not per record; it looks by itself ten times a second. Only a process
 //! that appears for the first time wakes it at once, because it may be gone a moment later.
 
-use agent_ebpf::{Address, Call, Counter, Header, RecordKind, SyscallRecord, Task, TaskRecord, TransitionRecord};
+use agent_ebpf::{
+    Address, Call, Counter, Header, RecordKind, SyscallRecord, Task, TaskRecord, TimeWaitChange, TimeWaitRecord,
+    TransitionRecord,
+};
 use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
     helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns},
@@ -135,11 +138,14 @@ pub(crate) fn transition(sk: u64, old_state: u8, new_state: u8, connection: &Con
         (&raw mut (*record).family).write(family);
         (&raw mut (*record).old_state).write(old_state);
         (&raw mut (*record).new_state).write(new_state);
-        (&raw mut (*record).local).write(socket::local_address(sk, family));
-        (&raw mut (*record).remote).write(socket::remote_address(sk, family));
+        socket::read_local_address(sk, family, &raw mut (*record).local);
+        socket::read_remote_address(sk, family, &raw mut (*record).remote);
         (&raw mut (*record).local_port).write(local_port);
         (&raw mut (*record).remote_port).write(remote_port);
+        (&raw mut (*record).port_errno).write(connection.port_errno);
+        (&raw mut (*record).timewait_state).write(connection.timewait_state);
         (&raw mut (*record).reserved).write(0);
+        (&raw mut (*record).timewait).write(connection.timewait);
         (&raw mut (*record).facts).write(facts);
         (&raw mut (*record).opener).write(connection.opener);
         (&raw mut (*record).closer).write(connection.closer);
@@ -179,6 +185,43 @@ pub(crate) fn refused(call: Call, pending: &PendingCall, errno: u32) {
         (&raw mut (*record).reuse).write(pending.reuse);
         (&raw mut (*record).reserved).write([0; 7]);
         (&raw mut (*record).task).write(task);
+    }
+    count(Counter::Submitted);
+    entry.submit(wakeup());
+}
+
+/// Sends a change of a timewait socket. Whose it was only the agent knows, so filters by process are its business.
+#[inline(always)]
+pub(crate) fn timewait(tw: u64, change: TimeWaitChange, substate: u8) {
+    let Ok(netns) = socket::netns(tw) else {
+        count(Counter::ReadFault);
+        return;
+    };
+    // `tw_num` is `skc_num`, and stays: a timewait socket's port is not released before it is freed.
+    let (local_port, remote_port) = (socket::held_port(tw), socket::remote_port(tw));
+    if !is_wanted_place(netns, local_port, remote_port) {
+        count(Counter::Filtered);
+        return;
+    }
+    let Some(mut entry) = EVENTS.reserve::<TimeWaitRecord>(0) else {
+        count(Counter::LostTimeWait);
+        return;
+    };
+    let family = socket::family(tw);
+    let record = entry.as_mut_ptr();
+    // SAFETY: as in `transition`.
+    unsafe {
+        (&raw mut (*record).header).write(header(RecordKind::TimeWait));
+        (&raw mut (*record).timewait).write(tw);
+        (&raw mut (*record).netns).write(netns);
+        (&raw mut (*record).family).write(family);
+        (&raw mut (*record).change).write(change as u8);
+        (&raw mut (*record).substate).write(substate);
+        socket::read_local_address(tw, family, &raw mut (*record).local);
+        socket::read_remote_address(tw, family, &raw mut (*record).remote);
+        (&raw mut (*record).local_port).write(local_port);
+        (&raw mut (*record).remote_port).write(remote_port);
+        (&raw mut (*record).reserved).write(0);
     }
     count(Counter::Submitted);
     entry.submit(wakeup());

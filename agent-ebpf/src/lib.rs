@@ -16,9 +16,9 @@ mod record;
 pub use config::{Config, Filter, Offsets};
 pub use counters::Counter;
 pub use record::{
-    Address, Call, Header, RecordKind, SocketFacts, SyscallRecord, Task, TaskRecord, TransitionRecord, conn_flag,
-    task_flag,
+    Address, Call, Header, RecordKind, SocketFacts, SyscallRecord, Task, TaskRecord, TimeWaitChange, TimeWaitRecord,
+    TransitionRecord, conn_flag, task_flag, timewait_state,
 };
 
 /// Version of everything in this crate. The programs carry it as a global; the agent refuses an object of another one.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;

@@ -16,11 +16,26 @@ pub(crate) struct Connection {
     pub(crate) born_ns: u64,
     /// `conn_flag` bits
     pub(crate) flags: u32,
-    pub(crate) reserved: u32,
+    /// Positive errno of the search for a local port
+    pub(crate) port_errno: u16,
+    /// `timewait_state`
+    pub(crate) timewait_state: u8,
+    pub(crate) reserved: u8,
+    /// Address of its timewait socket
+    pub(crate) timewait: u64,
 }
 
 /// Nothing is known: the source of new entries, in read-only memory because the stack has no room for it.
-pub(crate) static UNSEEN: Connection = Connection { opener: NOBODY, closer: NOBODY, born_ns: 0, flags: 0, reserved: 0 };
+pub(crate) static UNSEEN: Connection = Connection {
+    opener: NOBODY,
+    closer: NOBODY,
+    born_ns: 0,
+    flags: 0,
+    port_errno: 0,
+    timewait_state: 0,
+    reserved: 0,
+    timewait: 0,
+};
 
 const NOBODY: Task = Task { tgid: 0, uid: 0, start_ns: 0, cgroup: 0, comm: [0; 16], flags: 0, reserved: 0 };
 
@@ -57,7 +72,39 @@ pub(crate) struct PendingCall {
     pub(crate) family: u16,
     /// The byte of `skc_reuse`, `skc_reuseport`, `skc_ipv6only`
     pub(crate) reuse: u8,
-    pub(crate) reserved: [u8; 3],
+    /// 1: its conflict was reported where it happened, in `inet_csk_get_port()`
+    pub(crate) is_reported: u8,
+    pub(crate) reserved: [u8; 2],
+}
+
+/// What goes on with timewait sockets on this CPU: where a timewait socket is taken away tells why. All of it happens
+/// with softirqs disabled, so nothing comes between a note and the moment it is read.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Notes {
+    /// The timewait socket whose timer runs
+    pub(crate) expiring: u64,
+    /// The one `tcp_twsk_unique()` has given to a connect()
+    pub(crate) reused: u64,
+    /// The one a segment has arrived for, while `tcp_timewait_state_process()` looks at it
+    pub(crate) looked_at: u64,
+    /// Its substate before
+    pub(crate) substate: u64,
+    /// The one `tcp_timewait_state_process()` has found a SYN or a reason for a RST for, and which
+    pub(crate) judged: u64,
+    pub(crate) verdict: u64,
+    /// When, `CLOCK_BOOTTIME` in nanoseconds
+    pub(crate) judged_ns: u64,
+    /// 1: `inet_twsk_alloc()` has just returned nothing
+    pub(crate) refused: u64,
+}
+
+/// The arguments of a function a thread is in, for where it returns.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Arguments {
+    pub(crate) sk: u64,
+    pub(crate) port: u64,
 }
 
 /// 8 MiB hold about 42,000 transition records: 0.4 s of 100,000 connections a second while the agent is not scheduled.
@@ -90,3 +137,18 @@ pub(crate) static DONE: PerCpuArray<Done> = PerCpuArray::with_max_entries(1, 0);
 /// takes the timewait socket back that this would have been.
 #[map]
 pub(crate) static CLAIM: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+#[map]
+pub(crate) static NOTES: PerCpuArray<Notes> = PerCpuArray::with_max_entries(1, 0);
+
+/// Threads that take timewait sockets away on somebody's behalf: [`PURGES`], or the address of the socket they destroy.
+/// An LRU does here: a note that is lost makes a reason unknown, never wrong.
+#[map]
+pub(crate) static TAKERS: LruHashMap<u64, u64> = LruHashMap::with_max_entries(1_024, 0);
+
+/// Value in [`TAKERS`] of a thread that dismantles network namespaces.
+pub(crate) const PURGES: u64 = 1;
+
+/// kretprobes see what a function returns, not what it was given.
+#[map]
+pub(crate) static ARGUMENTS: LruHashMap<u64, Arguments> = LruHashMap::with_max_entries(4_096, 0);

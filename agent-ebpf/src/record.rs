@@ -12,6 +12,8 @@ pub enum RecordKind {
     Syscall = 2,
     /// [`TaskRecord`]
     Task = 3,
+    /// [`TimeWaitRecord`]
+    TimeWait = 4,
 }
 
 impl RecordKind {
@@ -22,6 +24,7 @@ impl RecordKind {
             1 => Some(Self::Transition),
             2 => Some(Self::Syscall),
             3 => Some(Self::Task),
+            4 => Some(Self::TimeWait),
             _ => None,
         }
     }
@@ -34,6 +37,7 @@ impl RecordKind {
             Self::Transition => size_of::<TransitionRecord>(),
             Self::Syscall => size_of::<SyscallRecord>(),
             Self::Task => size_of::<TaskRecord>(),
+            Self::TimeWait => size_of::<TimeWaitRecord>(),
         }
     }
 }
@@ -127,6 +131,18 @@ pub struct SocketFacts {
     pub reserved: [u8; 3],
 }
 
+/// Values of [`TransitionRecord::timewait_state`].
+pub mod timewait_state {
+    /// Not observed on this host, or there is none
+    pub const UNKNOWN: u8 = 0;
+    /// A timewait socket was made for an orphan in FIN_WAIT2 (`TCP_FIN_WAIT2`)
+    pub const FIN_WAIT2: u8 = 5;
+    /// A timewait socket was made for TIME_WAIT (`TCP_TIME_WAIT`)
+    pub const TIME_WAIT: u8 = 6;
+    /// It was refused: `tcp_max_tw_buckets` was reached, or memory was short
+    pub const REFUSED: u8 = 255;
+}
+
 /// A change of state of a TCP socket.
 ///
 /// By default only changes to CLOSE (one a connection) and to LISTEN are sent; with `every_transition` all.
@@ -156,11 +172,17 @@ pub struct TransitionRecord {
     pub local_port: u16,
     /// Remote port, host order
     pub remote_port: u16,
+    /// Positive errno of the search for a local port (`inet_hash_connect()`); 0: none, or not observed
+    pub port_errno: u16,
+    /// One of [`timewait_state`]: what became of the connection after this socket
+    pub timewait_state: u8,
     /// Always zero
-    pub reserved: u32,
+    pub reserved: u8,
+    /// Address of its timewait socket; 0: none, or not observed
+    pub timewait: u64,
     /// What the socket looked like
     pub facts: SocketFacts,
-    /// Who called connect() or, for a listener, listen()
+    /// Who called connect() or accept() or, for a listener, listen()
     pub opener: Task,
     /// Who called the close() or shutdown() that ended the sending side
     pub closer: Task,
@@ -226,15 +248,88 @@ pub struct TaskRecord {
     pub task: Task,
 }
 
+/// What happens to a timewait socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum TimeWaitChange {
+    /// The peer's FIN came: a FIN_WAIT2 minisocket is in TIME_WAIT from here on
+    BecameTimeWait = 1,
+    /// Its timer ran out
+    Expired = 2,
+    /// connect() took its four numbers over
+    Reused = 3,
+    /// A SYN of the peer made a new connection of its four numbers
+    NewSyn = 4,
+    /// A RST arrived
+    Reset = 5,
+    /// Something arrived that a closed socket can only answer with a RST
+    ResetAfterData = 6,
+    /// SOCK_DESTROY (`ss -K`)
+    Destroyed = 7,
+    /// Its network namespace was dismantled
+    NetnsGone = 8,
+    /// It left in none of the ways above
+    LeftUnexplained = 9,
+}
+
+impl TimeWaitChange {
+    /// The change with this number, if there is one.
+    #[must_use]
+    pub const fn from_u8(value: u8) -> Option<Self> {
+        Some(match value {
+            1 => Self::BecameTimeWait,
+            2 => Self::Expired,
+            3 => Self::Reused,
+            4 => Self::NewSyn,
+            5 => Self::Reset,
+            6 => Self::ResetAfterData,
+            7 => Self::Destroyed,
+            8 => Self::NetnsGone,
+            9 => Self::LeftUnexplained,
+            _ => return None,
+        })
+    }
+}
+
+/// A change of a timewait socket; only where fentry programs or kprobes can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct TimeWaitRecord {
+    /// [`RecordKind::TimeWait`]
+    pub header: Header,
+    /// Address of the `struct inet_timewait_sock`: names it until it has left, is used again soon after
+    pub timewait: u64,
+    /// Network namespace, inode number
+    pub netns: u32,
+    /// `AF_INET` or `AF_INET6`
+    pub family: u16,
+    /// [`TimeWaitChange`] as a number
+    pub change: u8,
+    /// `tw_substate`: 5 (FIN_WAIT2) or 6 (TIME_WAIT), as it left or became
+    pub substate: u8,
+    /// Local address
+    pub local: Address,
+    /// Remote address
+    pub remote: Address,
+    /// Local port, host order
+    pub local_port: u16,
+    /// Remote port, host order
+    pub remote_port: u16,
+    /// Always zero
+    pub reserved: u32,
+}
+
 const _: () = {
     // The ring buffer hands out 8-byte aligned memory, and the agent reads at these places.
     assert!(align_of::<TransitionRecord>() == 8);
     assert!(align_of::<SyscallRecord>() == 8);
     assert!(align_of::<TaskRecord>() == 8);
+    assert!(align_of::<TimeWaitRecord>() == 8);
     assert!(size_of::<Header>() == 16);
     assert!(size_of::<Task>() == 48);
     assert!(size_of::<SocketFacts>() == 24);
-    assert!(size_of::<TransitionRecord>() == 192);
+    assert!(size_of::<TransitionRecord>() == 200);
     assert!(size_of::<SyscallRecord>() == 112);
     assert!(size_of::<TaskRecord>() == 64);
+    assert!(size_of::<TimeWaitRecord>() == 72);
 };

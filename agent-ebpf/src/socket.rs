@@ -1,11 +1,14 @@
 //! Reading `struct sock`, at the offsets the agent resolved.
 
+use core::ffi::c_void;
+
 use agent_ebpf::{Address, Counter, SocketFacts};
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 
 use crate::{
     emit,
     settings::{config, offset},
-    task::read,
+    task::{read, read_or_zero},
 };
 
 /// `IPPROTO_TCP`. MPTCP sockets send transitions of their own under protocol 262, for the same connection.
@@ -34,53 +37,52 @@ pub(crate) fn is_tcp(sk: u64) -> bool {
 /// `AF_INET`, `AF_INET6`, or 0.
 #[inline(always)]
 pub(crate) fn family(sk: u64) -> u16 {
-    match read::<u16>(sk, offset!(skc_family)) {
-        Ok(AF_INET) => AF_INET,
-        Ok(AF_INET6) => AF_INET6,
-        _ => 0,
+    let family = read_or_zero(sk, offset!(skc_family));
+    if family == AF_INET || family == AF_INET6 { family } else { 0 }
+}
+
+/// Writes the local address, in network order, to `address`.
+#[inline(always)]
+pub(crate) fn read_local_address(sk: u64, family: u16, address: *mut Address) {
+    read_address(sk, family, offset!(skc_rcv_saddr), offset!(skc_v6_rcv_saddr), address);
+}
+
+/// Writes the remote address, in network order, to `address`.
+#[inline(always)]
+pub(crate) fn read_remote_address(sk: u64, family: u16, address: *mut Address) {
+    read_address(sk, family, offset!(skc_daddr), offset!(skc_v6_daddr), address);
+}
+
+/// The IPv4 members of an `AF_INET6` socket hold junk, so the family says where to read, and how much: sixteen bytes,
+/// or four with zeroes behind them.
+#[inline(always)]
+fn read_address(sk: u64, family: u16, v4: usize, v6: usize, address: *mut Address) {
+    let (offset, size) = if family == AF_INET6 { (v6, 16) } else { (v4, 4) };
+    let source = (sk as usize).wrapping_add(offset) as *const c_void;
+    // SAFETY: the caller hands over an address of its own, sixteen bytes long; the helper checks the source itself, and
+    // on failure leaves zeroes.
+    unsafe {
+        address.write(Address([0; 16]));
+        let _ = bpf_probe_read_kernel(address.cast(), size, source);
     }
-}
-
-/// Local address, in network order.
-#[inline(always)]
-pub(crate) fn local_address(sk: u64, family: u16) -> Address {
-    address(sk, family, offset!(skc_rcv_saddr), offset!(skc_v6_rcv_saddr))
-}
-
-/// Remote address, in network order.
-#[inline(always)]
-pub(crate) fn remote_address(sk: u64, family: u16) -> Address {
-    address(sk, family, offset!(skc_daddr), offset!(skc_v6_daddr))
-}
-
-/// The IPv4 members of an `AF_INET6` socket hold junk, so the family says where to read.
-#[inline(always)]
-fn address(sk: u64, family: u16, v4: usize, v6: usize) -> Address {
-    let mut bytes = [0_u8; 16];
-    if family == AF_INET6 {
-        bytes = read(sk, v6).unwrap_or(bytes);
-    } else if let Ok([a, b, c, d]) = read::<[u8; 4]>(sk, v4) {
-        (bytes[0], bytes[1], bytes[2], bytes[3]) = (a, b, c, d);
-    }
-    Address(bytes)
 }
 
 /// Local port in host order, also of a socket whose port has just been released.
 #[inline(always)]
 pub(crate) fn local_port(sk: u64) -> u16 {
-    u16::from_be(read(sk, offset!(inet_sport)).unwrap_or(0))
+    u16::from_be(read_or_zero(sk, offset!(inet_sport)))
 }
 
 /// Local port in host order, 0 if none is held.
 #[inline(always)]
 pub(crate) fn held_port(sk: u64) -> u16 {
-    read(sk, offset!(skc_num)).unwrap_or(0)
+    read_or_zero(sk, offset!(skc_num))
 }
 
 /// Remote port in host order.
 #[inline(always)]
 pub(crate) fn remote_port(sk: u64) -> u16 {
-    u16::from_be(read(sk, offset!(skc_dport)).unwrap_or(0))
+    u16::from_be(read_or_zero(sk, offset!(skc_dport)))
 }
 
 /// Inode number of the network namespace, or 0.
@@ -93,46 +95,55 @@ pub(crate) fn netns(sk: u64) -> Result<u32, i32> {
 /// The byte of `skc_reuse` (bits 0-3), `skc_reuseport` (bit 4), `skc_ipv6only` (bit 5).
 #[inline(always)]
 pub(crate) fn reuse(sk: u64) -> u8 {
-    read(sk, offset!(skc_reuse_byte)).unwrap_or(0)
+    read_or_zero(sk, offset!(skc_reuse_byte))
+}
+
+/// `sk_state`, Linux's number.
+#[inline(always)]
+pub(crate) fn state(sk: u64) -> u8 {
+    read_or_zero(sk, offset!(skc_state))
+}
+
+/// `tw_substate`: what a timewait socket stands for.
+#[inline(always)]
+pub(crate) fn substate(tw: u64) -> u8 {
+    read_or_zero(tw, offset!(tw_substate))
 }
 
 /// `sk_shutdown`.
 #[inline(always)]
 pub(crate) fn shutdown(sk: u64) -> u8 {
     // Two bits at the start of a word before 5.6, a byte since.
-    read::<u8>(sk, offset!(sk_shutdown)).unwrap_or(0) & 3
+    read_or_zero::<u8>(sk, offset!(sk_shutdown)) & 3
 }
 
 /// `socket.state`, or 0 without a `struct socket` (an orphan, or a connection nobody accepted yet).
 #[inline(always)]
 pub(crate) fn socket_state(sk: u64) -> u8 {
-    match read::<u64>(sk, offset!(sk_socket)) {
-        Ok(0) | Err(_) => 0,
-        Ok(socket) => read(socket, offset!(socket_state)).unwrap_or(0),
-    }
+    // Reading at the null pointer fails.
+    read_or_zero(read_or_zero(sk, offset!(sk_socket)), offset!(socket_state))
 }
 
 /// `sk_err`.
 #[inline(always)]
 pub(crate) fn error(sk: u64) -> u32 {
-    read(sk, offset!(sk_err)).unwrap_or(0)
+    read_or_zero(sk, offset!(sk_err))
 }
 
 /// What the socket looks like now, apart from what was seen of the connection before.
 #[inline(always)]
 pub(crate) fn facts(sk: u64) -> SocketFacts {
-    let flags = read::<u64>(sk, offset!(skc_flags)).unwrap_or(0);
-    let bit = |number: usize| flags >> (number & 63) & 1 == 1;
-    let linger_zero =
-        bit(offset!(sock_linger_bit)) && read::<u64>(sk, offset!(sk_lingertime)).is_ok_and(|time| time == 0);
+    let flags = read_or_zero::<u64>(sk, offset!(skc_flags));
+    let bit = |number: usize| (flags >> (number & 63) & 1) as u8;
+    let lingers_not = u8::from(read_or_zero::<u64>(sk, offset!(sk_lingertime)) == 0);
     SocketFacts {
         born_ns: 0,
         flags: 0,
         err: error(sk),
         shutdown: shutdown(sk),
         socket_state: socket_state(sk),
-        fin_received: u8::from(bit(offset!(sock_done_bit))),
-        linger_zero: u8::from(linger_zero),
+        fin_received: bit(offset!(sock_done_bit)),
+        linger_zero: bit(offset!(sock_linger_bit)) & lingers_not,
         reuse: reuse(sk),
         reserved: [0; 3],
     }

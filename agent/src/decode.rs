@@ -2,13 +2,17 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use agent_ebpf::{Address, RecordKind, SyscallRecord, TaskRecord, TransitionRecord, conn_flag, task_flag};
+use agent_ebpf::{
+    Address, RecordKind, SyscallRecord, TaskRecord, TimeWaitRecord, TransitionRecord, conn_flag, task_flag,
+    timewait_state,
+};
 use thiserror::Error;
 use zerocopy::FromBytes;
 
 use crate::model::{
-    Call, Connection, Event, Name, Netns, OpenKind, ProcessKey, RefusedCall, Retraction, SocketFacts, SocketId,
-    SocketOptions, Task, TcpState, Timestamp, Transition,
+    Call, Connection, Event, Leaving, Name, Netns, OpenKind, ProcessKey, RefusedCall, Retraction, SocketFacts,
+    SocketId, SocketOptions, Task, TcpState, TimeWaitChange, TimeWaitEvent, TimeWaitId, TimeWaitMade, TimeWaitSubstate,
+    Timestamp, Transition,
 };
 
 /// Why a record was not understood.
@@ -57,6 +61,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
     let kind = RecordKind::from_u32(kind).ok_or(DecodeError::UnknownKind(kind))?;
     match kind {
         RecordKind::Transition => transition(&read(kind, bytes)?),
+        RecordKind::TimeWait => timewait(&read(kind, bytes)?),
         RecordKind::Syscall => refused(&read(kind, bytes)?),
         RecordKind::Task => {
             let record: TaskRecord = read(kind, bytes)?;
@@ -83,22 +88,30 @@ fn transition(record: &TransitionRecord) -> Result<Event, DecodeError> {
     }
     let facts = &record.facts;
     let has = |flag| facts.flags & flag != 0;
+    let opened = if has(conn_flag::ACTIVE_OPEN) {
+        Some(OpenKind::Active)
+    } else if has(conn_flag::PASSIVE_OPEN) {
+        Some(OpenKind::Passive)
+    } else {
+        None
+    };
+    // One place for both: a connection is either opened here, or accepted.
+    let (opener, accepter) = match opened {
+        Some(OpenKind::Passive) => (None, task(&record.opener)),
+        _ => (task(&record.opener), None),
+    };
     Ok(Event::Transition(Box::new(Transition {
         at,
         socket,
         connection,
         old,
         new,
-        opened: if has(conn_flag::ACTIVE_OPEN) {
-            Some(OpenKind::Active)
-        } else if has(conn_flag::PASSIVE_OPEN) {
-            Some(OpenKind::Passive)
-        } else {
-            None
-        },
+        opened,
         born: (facts.born_ns != 0).then_some(Timestamp(facts.born_ns)),
-        opener: task(&record.opener),
+        opener,
+        accepter,
         closer: task(&record.closer),
+        timewait: made(record)?,
         facts: SocketFacts {
             port_bound: has(conn_flag::PORT_BOUND),
             established: has(conn_flag::ESTABLISHED),
@@ -108,12 +121,59 @@ fn transition(record: &TransitionRecord) -> Result<Event, DecodeError> {
             reset_received: has(conn_flag::RESET_RECEIVED),
             reset_sent: has(conn_flag::RESET_SENT),
             errno: facts.err,
+            port_errno: u32::from(record.port_errno),
             is_shut_down: facts.shutdown & SHUTDOWN_MASK == SHUTDOWN_MASK,
             has_socket: facts.socket_state != 0,
             is_unconnected: facts.socket_state == SS_UNCONNECTED,
             linger_zero: facts.linger_zero != 0,
         },
     })))
+}
+
+fn made(record: &TransitionRecord) -> Result<Option<TimeWaitMade>, DecodeError> {
+    let made = |substate| Some(TimeWaitMade::Made { id: TimeWaitId(record.timewait), substate });
+    Ok(match record.timewait_state {
+        timewait_state::UNKNOWN => None,
+        timewait_state::REFUSED => Some(TimeWaitMade::Refused),
+        state => made(substate("timewait_state", state)?),
+    })
+}
+
+fn substate(member: &'static str, value: u8) -> Result<TimeWaitSubstate, DecodeError> {
+    match value {
+        timewait_state::FIN_WAIT2 => Ok(TimeWaitSubstate::FinWait2),
+        timewait_state::TIME_WAIT => Ok(TimeWaitSubstate::TimeWait),
+        _ => Err(DecodeError::BadValue { member, value: u32::from(value) }),
+    }
+}
+
+fn timewait(record: &TimeWaitRecord) -> Result<Event, DecodeError> {
+    use agent_ebpf::TimeWaitChange as Change;
+
+    let change = Change::from_u8(record.change)
+        .ok_or(DecodeError::BadValue { member: "change", value: u32::from(record.change) })?;
+    let change = match (change, substate("substate", record.substate)?) {
+        (Change::BecameTimeWait, _) => TimeWaitChange::Became,
+        (Change::Expired, TimeWaitSubstate::TimeWait) => TimeWaitChange::Left(Leaving::Expired),
+        (Change::Expired, TimeWaitSubstate::FinWait2) => TimeWaitChange::Left(Leaving::FinNeverCame),
+        (Change::Reused, _) => TimeWaitChange::Left(Leaving::Reused),
+        (Change::NewSyn, _) => TimeWaitChange::Left(Leaving::NewSyn),
+        (Change::Reset, _) => TimeWaitChange::Left(Leaving::Reset),
+        (Change::ResetAfterData, _) => TimeWaitChange::Left(Leaving::ResetAfterData),
+        (Change::Destroyed, _) => TimeWaitChange::Left(Leaving::Destroyed),
+        (Change::NetnsGone, _) => TimeWaitChange::Left(Leaving::NetnsGone),
+        (Change::LeftUnexplained, _) => TimeWaitChange::Left(Leaving::Unexplained),
+    };
+    Ok(Event::TimeWait(TimeWaitEvent {
+        at: Timestamp(record.header.time_ns),
+        id: TimeWaitId(record.timewait),
+        connection: Connection {
+            netns: Netns(record.netns),
+            local: endpoint(record.family, record.local, record.local_port)?,
+            remote: endpoint(record.family, record.remote, record.remote_port)?,
+        },
+        change,
+    }))
 }
 
 fn refused(record: &SyscallRecord) -> Result<Event, DecodeError> {

@@ -21,7 +21,7 @@ use crate::{
         processes::Procfs,
         sock_diag::DumpFilter,
     },
-    model::{Call, Census, Event, Name, Netns, RefusedCall, SocketHolders, SocketRow, TcpState, Timestamp},
+    model::{Call, Census, Event, Name, Netns, Process, RefusedCall, SocketHolders, SocketRow, TcpState, Timestamp},
     recording,
     report::{Host, Report, SessionFacts, build},
     state::{
@@ -56,6 +56,8 @@ pub struct Session {
     pending: Vec<RefusedCall>,
     lookup: Option<JoinHandle<Vec<(RefusedCall, Found)>>>,
     reconciling: Option<JoinHandle<Census>>,
+    /// Only certain processes are asked for
+    wants_owners: bool,
 }
 
 /// What a search for the holders of a port brings back: the rows, and who has their sockets open.
@@ -68,7 +70,7 @@ impl Session {
     /// The host lacks something; nothing is left attached.
     pub fn start(settings: &Settings, recording: Option<Box<dyn io::Write>>) -> Result<Self, StartError> {
         let facts = HostFacts::gather();
-        let plan = plan::plan(&facts)?;
+        let plan = plan::plan(&facts, settings.highest_rung)?;
         let started = boottime();
         let started_at = jiff::Timestamp::now();
         let programs = Programs::carry_out(plan, settings)?;
@@ -95,6 +97,7 @@ impl Session {
             pending: Vec::new(),
             lookup: None,
             reconciling: None,
+            wants_owners: settings.filter.names_a_process(),
         };
         let unseen = session.plan().steps.iter().filter(|step| step.rung == Rung::None);
         let unseen: Vec<String> = unseen
@@ -141,14 +144,15 @@ impl Session {
         &self.state
     }
 
-    /// Observes until `until` is done, handing every event to `sink` before the state takes it in.
+    /// Observes until `until` is done, handing every event to `sink` before the state takes it in, and the owner of the
+    /// timewait socket it is about.
     ///
     /// # Errors
     /// `sink` fails; or the event loop does.
     pub async fn observe<F: Future>(
         &mut self,
         until: F,
-        sink: &mut dyn FnMut(&Event) -> io::Result<()>,
+        sink: &mut dyn FnMut(&Event, Option<&Process>) -> io::Result<()>,
     ) -> anyhow::Result<F::Output> {
         tokio::pin!(until);
         let mut poll = interval(POLL);
@@ -201,13 +205,13 @@ impl Session {
     }
 
     async fn take_stock(&mut self, interrupted: bool) -> anyhow::Result<(Census, SessionFacts)> {
-        self.drain(&mut |_| Ok(()))?;
+        self.drain(&mut |_, _| Ok(()))?;
         self.finish_lookups().await;
         let procfs = self.procfs.clone();
         let census = tokio::task::spawn_blocking(move || take_census(&procfs)).await.context("take a census")?;
         for _ in 0..SETTLE_ROUNDS {
             tokio::time::sleep(SETTLE).await;
-            self.drain(&mut |_| Ok(()))?;
+            self.drain(&mut |_, _| Ok(()))?;
             if !self.state.has_unseen(&census) {
                 break;
             }
@@ -247,7 +251,7 @@ impl Session {
         self.state.feed(input);
     }
 
-    fn drain(&mut self, sink: &mut dyn FnMut(&Event) -> io::Result<()>) -> io::Result<()> {
+    fn drain(&mut self, sink: &mut dyn FnMut(&Event, Option<&Process>) -> io::Result<()>) -> io::Result<()> {
         let mut events = Vec::new();
         let mut malformed = 0;
         self.programs.get_mut().drain(&mut |decoded| match decoded {
@@ -259,7 +263,15 @@ impl Session {
         });
         self.malformed += malformed;
         for event in events {
-            sink(&event)?;
+            let owner = match &event {
+                Event::TimeWait(event) => self.state.owner_of(event),
+                _ => None,
+            };
+            // Whose a timewait socket is the kernel does not know, so this part of a filter is applied here.
+            let is_foreign = self.wants_owners && owner.is_none() && matches!(event, Event::TimeWait(_));
+            if !is_foreign {
+                sink(&event, owner)?;
+            }
             match &event {
                 Event::ProcessSeen(task) if !task.is_kernel_thread => {
                     let process = self.procfs.describe(task);

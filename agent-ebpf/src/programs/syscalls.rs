@@ -63,7 +63,7 @@ pub(crate) fn sys_enter_listen(ctx: TracePointContext) -> u32 {
     let Some(mut pending) = tcp_socket(fd as u32) else { return 0 };
     // listen() asks for the address the socket is bound to; port 0 if it is not bound at all.
     pending.family = socket::family(pending.sk);
-    pending.address = socket::local_address(pending.sk, pending.family).0;
+    socket::read_local_address(pending.sk, pending.family, (&raw mut pending.address).cast());
     pending.port = socket::held_port(pending.sk);
     remember(&pending);
     0
@@ -101,7 +101,15 @@ fn tcp_socket(fd: u32) -> Option<PendingCall> {
     if sk == 0 || family == 0 || !socket::is_tcp(sk) {
         return None;
     }
-    Some(PendingCall { sk, address: [0; 16], port: 0, family: 0, reuse: socket::reuse(sk), reserved: [0; 3] })
+    Some(PendingCall {
+        sk,
+        address: [0; 16],
+        port: 0,
+        family: 0,
+        reuse: socket::reuse(sk),
+        is_reported: 0,
+        reserved: [0; 2],
+    })
 }
 
 /// Reads the `sockaddr` of a bind(). What cannot be read stays unknown (family 0); the kernel refuses it too.
@@ -143,7 +151,7 @@ fn finish(ctx: &TracePointContext, call: Call) {
     let Ok(result) = (unsafe { ctx.read_at::<i64>(RESULT) }) else { return };
     const EBADF: i64 = -9;
     const ENOTSOCK: i64 = -88;
-    if result < 0 && result != EBADF && result != ENOTSOCK {
+    if result < 0 && result != EBADF && result != ENOTSOCK && pending.is_reported == 0 {
         emit::refused(call, &pending, (-result) as u32);
     }
 }

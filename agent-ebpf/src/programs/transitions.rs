@@ -11,6 +11,7 @@ use aya_log_ebpf::debug;
 use crate::{
     emit,
     maps::{CLAIM, Connection, DONE, Done, SOCKETS, Transition, UNSEEN},
+    programs::timewait,
     settings::config,
     socket, task,
 };
@@ -76,18 +77,20 @@ fn push_done(transition: Transition) {
     done.depth = at + 1;
 }
 
-/// Whether the first program was run for this transition; if so, that is forgotten.
+/// Whether the first program was run for this transition; if so, that is forgotten, and with it what an interrupt has
+/// left on top: transitions the first program has dealt with while the second one, interrupted, could not be run.
 #[inline(always)]
 fn pop_done(transition: Transition) -> bool {
     let Some(done) = DONE.get_ptr_mut(0) else { return true };
     // SAFETY: as above.
     let done = unsafe { &mut *done };
-    let at = done.depth.wrapping_sub(1);
-    if at >= Done::SIZE as u64 || done.transitions[at as usize & (Done::SIZE - 1)] != transition {
-        return false;
+    for at in 0..Done::SIZE {
+        if (at as u64) < done.depth && done.transitions[at] == transition {
+            done.depth = at as u64;
+            return true;
+        }
     }
-    done.depth = at;
-    true
+    false
 }
 
 #[inline(always)]
@@ -101,7 +104,11 @@ fn observe(ctx: &RawTracePointContext) {
     let connection = entry(ctx, sk, old, new);
     if let Some(connection) = connection {
         // SAFETY: the map hands out a live value, which only the CPU that holds the socket's lock changes.
-        follow(unsafe { &mut *connection }, sk, old, new);
+        let connection = unsafe { &mut *connection };
+        follow(connection, sk, old, new);
+        if new == CLOSE && (old == FIN_WAIT2 || old == CLOSING) {
+            timewait::note_refusal(connection);
+        }
     }
     if new == CLOSE || new == LISTEN || config!(every_transition) != 0 {
         // SAFETY: as above.
@@ -137,41 +144,64 @@ fn entry(ctx: &RawTracePointContext, sk: u64, old: u8, new: u8) -> Option<*mut C
 /// Brings what is known of a connection up to date.
 #[inline(always)]
 fn follow(connection: &mut Connection, sk: u64, old: u8, new: u8) {
+    let acts = learn(connection, sk, old, new);
+    // In one place: the verifier of older kernels looks at each copy again and again.
+    let who = match acts {
+        Acts::Nobody => return,
+        Acts::Opener => &mut connection.opener,
+        Acts::Closer => &mut connection.closer,
+    };
+    task::record_current(who);
+}
+
+/// As whom the current process acts in a transition.
+enum Acts {
+    Nobody,
+    Opener,
+    Closer,
+}
+
+#[inline(always)]
+fn learn(connection: &mut Connection, sk: u64, old: u8, new: u8) -> Acts {
     match (old, new) {
         // tcp_v4_connect(), tcp_v6_connect(): the connecting process. Whatever the socket was before is over.
         (_, SYN_SENT) => {
-            begin(connection, conn_flag::ACTIVE_OPEN);
-            if socket::held_port(sk) != 0 {
-                connection.flags |= conn_flag::PORT_BOUND;
-            }
-            task::record_current(&mut connection.opener);
+            begin(connection, conn_flag::ACTIVE_OPEN | u32::from(socket::held_port(sk) != 0) * conn_flag::PORT_BOUND);
+            Acts::Opener
         }
         // inet_csk_listen_start(): the listening process.
         (_, LISTEN) => {
             begin(connection, 0);
-            task::record_current(&mut connection.opener);
+            Acts::Opener
         }
         // A child of a listener, in softirq. `sk` is the child already.
-        (LISTEN, SYN_RECV) => begin(connection, conn_flag::PASSIVE_OPEN),
-        (_, ESTABLISHED) => connection.flags |= conn_flag::ESTABLISHED,
+        (LISTEN, SYN_RECV) => {
+            begin(connection, conn_flag::PASSIVE_OPEN);
+            Acts::Nobody
+        }
+        (_, ESTABLISHED) => {
+            connection.flags |= conn_flag::ESTABLISHED;
+            Acts::Nobody
+        }
         // tcp_close_state(): only __tcp_close() and tcp_shutdown() get here, on behalf of a system call or an exit.
         (_, FIN_WAIT1) => {
             connection.flags |= conn_flag::FIN_FIRST;
-            task::record_current(&mut connection.closer);
+            Acts::Closer
         }
         (_, LAST_ACK) => {
             connection.flags |= conn_flag::FIN_SECOND;
-            task::record_current(&mut connection.closer);
+            Acts::Closer
         }
-        (_, CLOSE_WAIT) => connection.flags |= conn_flag::FIN_SECOND,
+        (_, CLOSE_WAIT) => {
+            connection.flags |= conn_flag::FIN_SECOND;
+            Acts::Nobody
+        }
         // close() after shutdown(). Whoever sent the FIN stays the closer; if that was before the session, the process
         // that lets go of the socket is all there is to know.
-        (FIN_WAIT2, FIN_WAIT2) if connection.closer.flags == 0 => task::record_current(&mut connection.closer),
+        (FIN_WAIT2, FIN_WAIT2) if connection.closer.flags == 0 => Acts::Closer,
         // A connection cut off by its own process: no FIN was sent.
-        (ESTABLISHED | SYN_RECV | CLOSE_WAIT, CLOSE) if is_cut_off(connection, sk) => {
-            task::record_current(&mut connection.closer);
-        }
-        _ => {}
+        (ESTABLISHED | SYN_RECV | CLOSE_WAIT, CLOSE) if is_cut_off(connection, sk) => Acts::Closer,
+        _ => Acts::Nobody,
     }
 }
 
@@ -181,6 +211,9 @@ fn begin(connection: &mut Connection, flags: u32) {
     connection.closer.flags = 0;
     connection.born_ns = emit::now();
     connection.flags = flags;
+    connection.port_errno = 0;
+    connection.timewait_state = 0;
+    connection.timewait = 0;
 }
 
 /// Whether a transition to CLOSE runs on behalf of the process that lets the connection go.

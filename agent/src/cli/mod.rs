@@ -12,7 +12,7 @@ use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 
 pub use self::values::{CgroupArg, NetnsArg};
 use self::values::{cgroup, comm, duration, netns, ring_size};
-use crate::report::Severity;
+use crate::{kernel::plan::Rung, report::Severity};
 
 /// What the help of the program, and of the commands that make a report, ends with.
 pub const EXIT_STATUS: &str = "\
@@ -66,6 +66,13 @@ pub struct Global {
     /// bursts; what does not fit is lost, counted and reported.
     #[arg(long, global = true, value_name = "BYTES", default_value = "8MiB", value_parser = ring_size)]
     pub ring_size: u32,
+
+    /// Use no better means than this (advanced)
+    ///
+    /// Each thing is observed by the best means that works on this kernel: fentry programs, else kprobes, else
+    /// tracepoints. For hosts where the better ones are in doubt; `doctor` says what is lost.
+    #[arg(long, global = true, value_name = "RUNG", default_value_t = MaxRung::Fentry)]
+    pub max_rung: MaxRung,
 
     /// Number of sockets that can be followed at the same time (advanced)
     ///
@@ -229,6 +236,35 @@ pub struct DemoRole {
     /// What it needs to know
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub arguments: Vec<String>,
+}
+
+/// The best means of observation that may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MaxRung {
+    /// fentry and fexit programs, and everything below
+    Fentry,
+    /// kprobes and kretprobes, and tracepoints
+    Kprobe,
+    /// Tracepoints
+    Tracepoint,
+}
+
+impl MaxRung {
+    /// As the plan has it.
+    #[must_use]
+    pub const fn rung(self) -> Rung {
+        match self {
+            Self::Fentry => Rung::Fentry,
+            Self::Kprobe => Rung::Kprobe,
+            Self::Tracepoint => Rung::Tracepoint,
+        }
+    }
+}
+
+impl fmt::Display for MaxRung {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.rung().name())
+    }
 }
 
 /// Form of the output.

@@ -5,9 +5,9 @@ use std::{fmt::Write as _, process::ExitCode};
 use serde::Serialize;
 
 use crate::{
-    cli::{Doctor, Format},
+    cli::{Doctor, Format, Global},
     kernel::{
-        StartError,
+        Programs, Settings, StartError,
         host::{Answer, HostFacts, Tracefs},
         plan,
     },
@@ -41,13 +41,24 @@ impl From<StartError> for Obstacle {
     }
 }
 
-pub(super) fn run(args: &Doctor) -> anyhow::Result<ExitCode> {
+pub(super) fn run(global: &Global, args: &Doctor) -> anyhow::Result<ExitCode> {
     let facts = HostFacts::gather();
-    let obstacles: Vec<Obstacle> = plan::obstacles(&facts).into_iter().map(Obstacle::from).collect();
+    let mut obstacles: Vec<Obstacle> = plan::obstacles(&facts).into_iter().map(Obstacle::from).collect();
+    // Whether a program loads is known when it was tried: they are attached, for the moment that takes.
+    let tried = if obstacles.is_empty() {
+        let settings = Settings { highest_rung: global.max_rung.rung(), ..Settings::default() };
+        Programs::attach(&settings).map_err(|error| obstacles.push(error.into())).ok()
+    } else {
+        None
+    };
+    let hooks = tried.map_or_else(
+        || plan::outlook(&facts, global.max_rung.rung()).iter().map(plan::Step::hook).collect(),
+        |programs| programs.plan().hooks(),
+    );
     let diagnosis = Diagnosis {
         schema: SCHEMA,
         can_run: obstacles.is_empty(),
-        hooks: plan::outlook(&facts).iter().map(plan::Step::hook).collect(),
+        hooks,
         blind_spots: plan::blind_spots(&facts),
         obstacles,
         facts,

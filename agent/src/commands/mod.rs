@@ -30,7 +30,7 @@ pub const COULD_NOT_RUN: u8 = 2;
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let global = &cli.global;
     match cli.command {
-        Command::Doctor(args) => doctor::run(&args),
+        Command::Doctor(args) => doctor::run(global, &args),
         Command::Trace(args) => runtime()?.block_on(trace::run(global, &args)),
         Command::Report(args) => runtime()?.block_on(report::run(global, &args)),
         Command::Demo(args) => runtime()?.block_on(demo::run(global, &args)),
@@ -45,7 +45,13 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 }
 
 const fn settings(global: &Global, every_transition: bool, filter: Filter) -> Settings {
-    Settings { every_transition, filter, ring_bytes: global.ring_size, max_sockets: global.max_sockets }
+    Settings {
+        every_transition,
+        filter,
+        ring_bytes: global.ring_size,
+        max_sockets: global.max_sockets,
+        highest_rung: global.max_rung.rung(),
+    }
 }
 
 fn exit_code(report: &Report, fail_on: Option<Severity>) -> ExitCode {

@@ -32,7 +32,7 @@ pub(super) async fn run(global: &Global, args: &cli::Report) -> anyhow::Result<E
         let left = end.saturating_duration_since(Instant::now());
         let round = args.interval.map_or(left, |interval| interval.min(left));
         let progress = progress(round);
-        let mut ignore = |_: &_| Ok(());
+        let mut ignore = |_: &_, _: Option<&_>| Ok(());
         tokio::select! {
             result = session.observe(tokio::time::sleep(round), &mut ignore) => result?,
             () = interrupt.first() => {}

@@ -10,7 +10,7 @@ use super::{Interrupt, settings};
 use crate::{
     cli::{CgroupArg, Format, Global, NetnsArg, Trace},
     kernel::netns,
-    model::Event,
+    model::{Event, Process},
     output::{self, Clock, lines::Lines},
     session::Session,
 };
@@ -36,13 +36,13 @@ pub(super) async fn run(global: &Global, args: &Trace) -> anyhow::Result<ExitCod
     }
     let left = Cell::new(args.count.map(std::num::NonZeroU64::get));
     let enough = Notify::new();
-    let mut print = |event: &Event| -> io::Result<()> {
+    let mut print = |event: &Event, owner: Option<&Process>| -> io::Result<()> {
         if left.get() == Some(0) {
             return Ok(());
         }
         let line = match args.format {
-            Format::Text => lines.text(event),
-            Format::Json => lines.json(event).map_err(io::Error::from)?,
+            Format::Text => lines.text(event, owner),
+            Format::Json => lines.json(event, owner).map_err(io::Error::from)?,
         };
         let Some(line) = line else { return Ok(()) };
         output::write_stdout(&line)?;

@@ -116,19 +116,6 @@ impl Capabilities {
     }
 }
 
-/// Functions the upper rungs attach to: their number of arguments chooses the program.
-const UPPER_RUNG_FUNCTIONS: [&str; 9] = [
-    "inet_twsk_alloc",
-    "inet_twsk_kill",
-    "tcp_timewait_state_process",
-    "tcp_twsk_unique",
-    "inet_twsk_purge",
-    "inet_csk_get_port",
-    "inet_hash_connect",
-    "inet6_hash_connect",
-    "inet_csk_accept",
-];
-
 impl HostFacts {
     /// Asks the host. Changes nothing.
     #[must_use]
@@ -186,10 +173,11 @@ fn btf() -> (Answer, Vec<(String, usize)>) {
         Ok(btf) => btf,
         Err(error) => return (Answer::Unknown(format!("{:#}", anyhow::Error::from(error))), vec![]),
     };
-    let functions = UPPER_RUNG_FUNCTIONS
-        .into_iter()
+    let mut functions: Vec<_> = super::plan::functions()
         .filter_map(|name| btf.argument_count(name).map(|count| (name.to_owned(), count)))
         .collect();
+    functions.sort_unstable();
+    functions.dedup();
     match super::offsets::resolve(&btf) {
         Ok(_) => (Answer::Yes, functions),
         Err(error) => (Answer::No(error.to_string()), functions),

@@ -1,6 +1,7 @@
 //! Carrying out the plan: load, attach, read the ring buffer, read the counters. Dropping [`Programs`] detaches.
 
 use std::{
+    cell::OnceCell,
     fs,
     os::fd::{AsFd, AsRawFd, BorrowedFd},
 };
@@ -10,7 +11,7 @@ use anyhow::{Context as _, anyhow};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{MapData, PerCpuArray, RingBuf},
-    programs::{ProgramError, RawTracePoint, TracePoint},
+    programs::{FEntry, FExit, KProbe, ProgramError, RawTracePoint, TracePoint},
 };
 use aya_log::EbpfLogger;
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -41,6 +42,8 @@ pub struct Settings {
     pub ring_bytes: u32,
     /// Sockets followed at the same time, at most
     pub max_sockets: u32,
+    /// No rung above this one
+    pub highest_rung: Rung,
 }
 
 impl Settings {
@@ -57,6 +60,7 @@ impl Default for Settings {
             filter: Filter::default(),
             ring_bytes: Self::DEFAULT_RING_BYTES,
             max_sockets: Self::DEFAULT_MAX_SOCKETS,
+            highest_rung: Rung::Fentry,
         }
     }
 }
@@ -91,7 +95,7 @@ impl Programs {
     /// The host lacks something without which there is no session; nothing is left attached.
     pub fn attach(settings: &Settings) -> Result<Self, StartError> {
         let facts = HostFacts::gather();
-        let plan = plan::plan(&facts)?;
+        let plan = plan::plan(&facts, settings.highest_rung)?;
         Self::carry_out(plan, settings)
     }
 
@@ -141,6 +145,7 @@ impl Programs {
                 transitions: sum(Counter::LostTransition)?,
                 refused_calls: sum(Counter::LostSyscall)?,
                 processes: sum(Counter::LostTask)?,
+                timewait: sum(Counter::LostTimeWait)?,
                 skipped_programs: self.skipped(sum(Counter::TakenOver)?),
             },
             sockets_not_followed: sum(Counter::SocketsFull)?,
@@ -199,6 +204,7 @@ fn load_and_attach(mut plan: Plan, settings: &Settings) -> anyhow::Result<Progra
         wakeup_bytes: settings.ring_bytes / 4,
         every_transition: u32::from(settings.every_transition),
         abi_version: ABI_VERSION,
+        reserved: 0,
         offsets: offsets::resolve(&btf)?,
     };
     let mut ebpf = EbpfLoader::new()
@@ -211,15 +217,16 @@ fn load_and_attach(mut plan: Plan, settings: &Settings) -> anyhow::Result<Progra
     let ring = RingBuf::try_from(ebpf.take_map(names::EVENTS).context("the object has no ring buffer")?)?;
     let counters = PerCpuArray::try_from(ebpf.take_map(names::COUNTERS).context("the object has no counters")?)?;
 
-    for step in &mut plan.steps {
-        if let Err((program, error)) = attach_all(&mut ebpf, step.programs) {
+    let types = KernelTypes::default();
+    for number in 0..plan.steps.len() {
+        while let Some(step) = plan.steps.get(number)
+            && let Err((program, error)) = attach_all(&mut ebpf, &step.programs, &types)
+        {
             let error = anyhow::Error::from(error).context(format!("attach {program}"));
             if step.observed.is_essential() {
                 return Err(error);
             }
-            step.not_higher.push((step.rung, format!("{error:#}")));
-            step.rung = Rung::None;
-            step.lost = "it is not seen at all";
+            plan.fall(number, format!("{error:#}"));
         }
     }
     Ok(Programs { plan, ring, counters, log, ebpf })
@@ -234,17 +241,27 @@ fn raise_memlock() {
     }
 }
 
+/// The kernel's types as aya reads them, for fentry programs only: reading takes a while.
+#[derive(Default)]
+struct KernelTypes(OnceCell<aya::Btf>);
+
+impl KernelTypes {
+    fn get(&self) -> Result<&aya::Btf, ProgramError> {
+        if let Some(types) = self.0.get() {
+            return Ok(types);
+        }
+        let types = aya::Btf::from_sys_fs()?;
+        Ok(self.0.get_or_init(|| types))
+    }
+}
+
 /// Attaches all of them or none.
-fn attach_all(ebpf: &mut Ebpf, programs: &[Program]) -> Result<(), (&'static str, ProgramError)> {
+fn attach_all(ebpf: &mut Ebpf, programs: &[Program], types: &KernelTypes) -> Result<(), (&'static str, ProgramError)> {
     for program in programs {
-        if let Err(error) = attach(ebpf, program) {
+        if let Err(error) = attach(ebpf, program, types) {
             for program in programs {
                 // One that was never loaded has nothing to unload.
-                let _ = match ebpf.program_mut(program.name) {
-                    Some(aya::programs::Program::RawTracePoint(program)) => program.unload(),
-                    Some(aya::programs::Program::TracePoint(program)) => program.unload(),
-                    _ => Ok(()),
-                };
+                let _ = ebpf.program_mut(program.name).map(unload);
             }
             return Err((program.name, error));
         }
@@ -252,8 +269,22 @@ fn attach_all(ebpf: &mut Ebpf, programs: &[Program]) -> Result<(), (&'static str
     Ok(())
 }
 
-fn attach(ebpf: &mut Ebpf, program: &Program) -> Result<(), ProgramError> {
+fn unload(program: &mut aya::programs::Program) -> Result<(), ProgramError> {
+    use aya::programs::Program;
+    match program {
+        Program::RawTracePoint(program) => program.unload(),
+        Program::TracePoint(program) => program.unload(),
+        Program::FEntry(program) => program.unload(),
+        Program::FExit(program) => program.unload(),
+        Program::KProbe(program) => program.unload(),
+        _ => Ok(()),
+    }
+}
+
+/// A program that is there already is attached once more.
+fn attach(ebpf: &mut Ebpf, program: &Program, types: &KernelTypes) -> Result<(), ProgramError> {
     let loaded = ebpf.program_mut(program.name).ok_or(ProgramError::NotLoaded)?;
+    let is_loaded = loaded.fd().is_ok();
     match program.attachment {
         Attachment::RawTracepoint(hook) => {
             let loaded: &mut RawTracePoint = loaded.try_into()?;
@@ -264,6 +295,23 @@ fn attach(ebpf: &mut Ebpf, program: &Program) -> Result<(), ProgramError> {
             let loaded: &mut TracePoint = loaded.try_into()?;
             loaded.load()?;
             loaded.attach(category, name)?;
+        }
+        Attachment::Fentry(function) => {
+            let loaded: &mut FEntry = loaded.try_into()?;
+            loaded.load(function, types.get()?)?;
+            loaded.attach()?;
+        }
+        Attachment::Fexit(function) => {
+            let loaded: &mut FExit = loaded.try_into()?;
+            loaded.load(function, types.get()?)?;
+            loaded.attach()?;
+        }
+        Attachment::Kprobe(function) | Attachment::Kretprobe(function) => {
+            let loaded: &mut KProbe = loaded.try_into()?;
+            if !is_loaded {
+                loaded.load()?;
+            }
+            loaded.attach(function, 0)?;
         }
     }
     Ok(())

@@ -4,7 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{TcpState, TimeWaitSubstate, Transition};
+use super::{TcpState, TimeWaitMade, TimeWaitSubstate, Transition};
 
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -14,6 +14,11 @@ pub enum Ending {
     TimeWait {
         /// What it began as
         substate: TimeWaitSubstate,
+        /// Both sides closed at the same time
+        simultaneous: bool,
+    },
+    /// The same, but it got no timewait socket: `tcp_max_tw_buckets` was reached. Nothing protects its successors.
+    TimeWaitRefused {
         /// Both sides closed at the same time
         simultaneous: bool,
     },
@@ -97,12 +102,17 @@ impl Ending {
             TcpState::Listen => Self::ListenerClosed,
             TcpState::SynSent => Self::ConnectFailed(connect_failure(transition)),
             TcpState::SynRecv if !facts.established => Self::ConnectFailed(ConnectFailure::HandshakeBroken),
-            TcpState::FinWait2 | TcpState::Closing if is_time_wait(transition) => Self::TimeWait {
-                // tcp_fin() sets SOCK_DONE before tcp_time_wait(TCP_TIME_WAIT); without a FIN it is
-                // tcp_time_wait(TCP_FIN_WAIT2).
-                substate: if facts.fin_received { TimeWaitSubstate::TimeWait } else { TimeWaitSubstate::FinWait2 },
-                simultaneous: transition.old == TcpState::Closing,
-            },
+            TcpState::FinWait2 | TcpState::Closing if is_time_wait(transition) => {
+                let simultaneous = transition.old == TcpState::Closing;
+                match transition.timewait {
+                    Some(TimeWaitMade::Refused) => Self::TimeWaitRefused { simultaneous },
+                    Some(TimeWaitMade::Made { substate, .. }) => Self::TimeWait { substate, simultaneous },
+                    // tcp_fin() sets SOCK_DONE before tcp_time_wait(TCP_TIME_WAIT); without a FIN it is
+                    // tcp_time_wait(TCP_FIN_WAIT2).
+                    None if facts.fin_received => Self::TimeWait { substate: TimeWaitSubstate::TimeWait, simultaneous },
+                    None => Self::TimeWait { substate: TimeWaitSubstate::FinWait2, simultaneous },
+                }
+            }
             _ if facts.reset_received => Self::Reset(Reset::Received),
             TcpState::LastAck => match facts.errno {
                 0 => Self::PassiveClose,
@@ -122,6 +132,7 @@ impl Ending {
     pub const fn connect_errno(self, transition: &Transition) -> u32 {
         match self {
             Self::ConnectFailed(ConnectFailure::NoFreePort | ConnectFailure::TupleInUse) => EADDRNOTAVAIL,
+            Self::ConnectFailed(_) if transition.facts.port_errno != 0 => transition.facts.port_errno,
             Self::ConnectFailed(_) => transition.facts.errno,
             _ => 0,
         }
@@ -132,7 +143,10 @@ impl Ending {
 /// without a timewait socket has had an error set, or a RST received or sent, before it.
 const fn is_time_wait(transition: &Transition) -> bool {
     let facts = &transition.facts;
-    !facts.reset_received && !facts.reset_sent && !matches!(facts.errno, ECONNABORTED | ECONNRESET | EPIPE | ETIMEDOUT)
+    transition.timewait.is_some()
+        || !facts.reset_received
+            && !facts.reset_sent
+            && !matches!(facts.errno, ECONNABORTED | ECONNRESET | EPIPE | ETIMEDOUT)
 }
 
 /// `__tcp_close()`, `tcp_disconnect()`, `tcp_abort()`, in the order in which they can be told apart.
@@ -154,8 +168,12 @@ const fn cut_off(transition: &Transition) -> Ending {
 /// finds the port chosen.
 const fn connect_failure(transition: &Transition) -> ConnectFailure {
     let facts = &transition.facts;
-    if transition.connection.local.port() == 0 {
-        return ConnectFailure::NoFreePort;
+    match (facts.port_errno, transition.connection.local.port()) {
+        (0 | EADDRNOTAVAIL, 0) => return ConnectFailure::NoFreePort,
+        (EADDRNOTAVAIL, _) => return ConnectFailure::TupleInUse,
+        (0, _) => {}
+        // No memory, or a policy.
+        _ => return ConnectFailure::Other,
     }
     match facts.errno {
         ECONNREFUSED => ConnectFailure::Refused,

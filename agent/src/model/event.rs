@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Connection, Ending, Netns, SocketId, Task, TcpState, Timestamp};
+use super::{Connection, Ending, Netns, SocketId, Task, TcpState, TimeWaitEvent, TimeWaitMade, Timestamp};
 
 /// One record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +18,8 @@ pub enum Event {
     Refused(RefusedCall),
     /// A process is seen for the first time
     ProcessSeen(Task),
+    /// Something happened to a timewait socket
+    TimeWait(TimeWaitEvent),
 }
 
 /// How a connection came to be.
@@ -49,6 +51,9 @@ pub struct SocketFacts {
     pub reset_sent: bool,
     /// `sk_err`, 0 for none
     pub errno: u32,
+    /// What the search for a local port came back with; 0 for none, or not observed
+    #[serde(default)]
+    pub port_errno: u32,
     /// Both directions are shut down (`SHUTDOWN_MASK`)
     pub is_shut_down: bool,
     /// It has a `struct socket`: it was accepted and not closed
@@ -78,8 +83,14 @@ pub struct Transition {
     pub born: Option<Timestamp>,
     /// The process that connected or, for a listener, called listen()
     pub opener: Option<Task>,
+    /// The process that accepted it, where accept() is observed
+    #[serde(default)]
+    pub accepter: Option<Task>,
     /// The process whose close(), shutdown() or exit ended the sending side
     pub closer: Option<Task>,
+    /// What it got in the place of its socket; none where that is not observed
+    #[serde(default)]
+    pub timewait: Option<TimeWaitMade>,
     /// The rest
     pub facts: SocketFacts,
 }

@@ -28,6 +28,12 @@ pub struct Inode(pub u64);
 #[serde(transparent)]
 pub struct SocketId(pub u64);
 
+/// Address of the kernel's `struct inet_timewait_sock`. Names a timewait socket until it has left, and another one soon
+/// after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TimeWaitId(pub u64);
+
 /// What names a connection on this host: one end of it, in its namespace.
 ///
 /// IPv4-mapped IPv6 addresses are written as IPv4, so that both ends of one connection look alike whatever the family

@@ -1,7 +1,7 @@
 //! Reports as real sessions give them, made by hand: what the snapshot tests print.
 
 use crate::{
-    model::{Call, ConnectFailure, Container, Name, Netns, Reset, SocketOptions},
+    model::{Call, ConnectFailure, Container, Leaving, Name, Netns, Reset, SocketOptions},
     report::{
         BindFailure, ConnectFailures, Destination, Direction, Events, Finding, Holder, HolderKind, Hook, Host, Lost,
         NetnsTimeWait, ProcessInfo, ProcessTimeWait, Report, Resets, SCHEMA, Session, Severity, TimeWait,
@@ -118,6 +118,8 @@ pub(super) fn full() -> Report {
         unattributed_reasons: UnattributedReasons { before_session: 30, kernel_thread: 4, ..Default::default() },
         entered: 28_460,
         overflowed: 0,
+        became_time_wait: 200,
+        left: [(Leaving::Expired, 3), (Leaving::Reused, 1)].into(),
         namespaces: vec![namespace(HOST, 28_264), namespace(BLUE, 226), namespace(Netns(4_026_532_400), 0)],
         by_process: vec![
             ProcessTimeWait {
@@ -127,6 +129,9 @@ pub(super) fn full() -> Report {
                 entered: 28_230,
                 entered_per_s: 940.94,
                 closed_first: 28_230,
+                overflowed: 0,
+                became_time_wait: 28_000,
+                left: [].into(),
                 outbound: 28_230,
                 inbound: 0,
                 destinations: vec![
@@ -144,6 +149,9 @@ pub(super) fn full() -> Report {
                 entered: 230,
                 entered_per_s: 7.67,
                 closed_first: 226,
+                overflowed: 12,
+                became_time_wait: 200,
+                left: [(Leaving::Expired, 3), (Leaving::Reused, 1)].into(),
                 outbound: 0,
                 inbound: 226,
                 destinations: vec![from("10.1.0.9", "10.1.0.1:8080", 226)],
@@ -263,7 +271,7 @@ pub(super) fn lossy() -> Report {
     report.session.events = Events {
         received: 41_900,
         lost: 3_107,
-        lost_by_kind: Lost { transitions: 3_100, refused_calls: 0, processes: 5, skipped_programs: 2 },
+        lost_by_kind: Lost { transitions: 3_100, refused_calls: 0, processes: 5, timewait: 0, skipped_programs: 2 },
         malformed: 1,
         sockets_not_followed: 12,
         evicted: 4,

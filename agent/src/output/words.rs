@@ -1,7 +1,7 @@
 //! The words for what the model names, the same wherever people read them.
 
 use crate::{
-    model::{ConnectFailure, Container, Reset, SocketOptions},
+    model::{ConnectFailure, Container, Leaving, Reset, SocketOptions},
     report::{HolderKind, ProcessInfo, Severity},
 };
 
@@ -76,6 +76,22 @@ pub(super) const fn reset(kind: Reset) -> &'static str {
         Reset::Disconnected => "connect() to AF_UNSPEC",
         Reset::NotAccepted => "listener closed before accept()",
         Reset::Destroyed => "destroyed from outside (SOCK_DESTROY)",
+    }
+}
+
+/// Why a timewait socket went, after a number.
+pub(super) const fn leaving(why: Leaving) -> &'static str {
+    match why {
+        Leaving::Expired => "expired",
+        Leaving::FinNeverCame => "expired without the peer's FIN",
+        Leaving::Reused => "reused by connect()",
+        Leaving::NewSyn => "replaced by a new SYN",
+        Leaving::Reset => "killed by a RST",
+        Leaving::ResetAfterData => "reset by data after close",
+        Leaving::Destroyed => "destroyed from outside (SOCK_DESTROY)",
+        Leaving::NetnsGone => "gone with their namespace",
+        Leaving::Unexplained => "for a reason not known",
+        Leaving::Unseen => "not seen to leave",
     }
 }
 

@@ -125,7 +125,12 @@ struct Owned {
 }
 
 fn time_wait(state: &State, census: &Census, duration: Duration, namer: &Namer<'_>, has_losses: bool) -> TimeWait {
-    let mut result = TimeWait { entered: state.entered(), ..TimeWait::default() };
+    let mut result = TimeWait {
+        entered: state.entered(),
+        became_time_wait: state.became_time_wait(),
+        left: state.left(),
+        ..TimeWait::default()
+    };
     let mut owned: HashMap<ProcessKey, Owned> = HashMap::new();
     for namespace in &census.namespaces {
         let mut total = 0;
@@ -170,16 +175,15 @@ fn time_wait(state: &State, census: &Census, duration: Duration, namer: &Namer<'
             overflowed,
         });
     }
-    let closes: HashMap<ProcessKey, Closes> = state.closes().collect();
+    let closes: HashMap<ProcessKey, &Closes> = state.closes().collect();
+    let none = Closes::default();
     for key in closes.keys() {
         owned.entry(*key).or_default();
     }
     let seconds = duration.as_secs_f64();
     result.by_process = owned
         .into_iter()
-        .map(|(key, owned)| {
-            process_time_wait(key, owned, closes.get(&key).copied().unwrap_or_default(), seconds, namer)
-        })
+        .map(|(key, owned)| process_time_wait(key, owned, closes.get(&key).copied().unwrap_or(&none), seconds, namer))
         .collect();
     result.by_process.sort_by_key(|process| {
         (Reverse(process.sockets + process.fin_wait2), Reverse(process.entered), process.process.pid)
@@ -201,7 +205,7 @@ fn reason_count(reasons: &mut UnattributedReasons, reason: Reason) -> &mut u64 {
 fn process_time_wait(
     key: ProcessKey,
     owned: Owned,
-    closes: Closes,
+    closes: &Closes,
     seconds: f64,
     namer: &Namer<'_>,
 ) -> ProcessTimeWait {
@@ -224,6 +228,9 @@ fn process_time_wait(
         entered: closes.entered,
         entered_per_s: if seconds > 0.0 { round(closes.entered as f64 / seconds) } else { 0.0 },
         closed_first: closes.closed_first,
+        overflowed: closes.refused,
+        became_time_wait: closes.became,
+        left: closes.left.clone(),
         outbound: owned.outbound,
         inbound: owned.inbound,
         destinations,

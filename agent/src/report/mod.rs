@@ -6,12 +6,14 @@
 
 mod build;
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use build::{SessionFacts, build};
 
-use crate::model::{Call, ConnectFailure, Container, Name, Netns, OpenKind, Reset, SocketOptions};
+use crate::model::{Call, ConnectFailure, Container, Leaving, Name, Netns, OpenKind, Reset, SocketOptions};
 
 /// Version of the JSON form.
 pub const SCHEMA: &str = "firstfin.report/1";
@@ -102,6 +104,9 @@ pub struct Lost {
     pub refused_calls: u64,
     /// Announcements of processes: costs their path and unit, never an attribution
     pub processes: u64,
+    /// Changes of timewait sockets: costs the reason why one left, found out about at the next dump
+    #[serde(default)]
+    pub timewait: u64,
     /// Calls of a program the kernel skipped, because it was interrupted by the same program on the same CPU
     pub skipped_programs: u64,
 }
@@ -110,7 +115,7 @@ impl Lost {
     /// All of them.
     #[must_use]
     pub const fn total(&self) -> u64 {
-        self.transitions + self.refused_calls + self.processes + self.skipped_programs
+        self.transitions + self.refused_calls + self.processes + self.timewait + self.skipped_programs
     }
 }
 
@@ -132,6 +137,13 @@ pub struct TimeWait {
     /// Connections that got no timewait socket because `tcp_max_tw_buckets` was reached (`TCPTimeWaitOverflow`), during
     /// the session; they are counted in `entered` where only tracepoints can be used
     pub overflowed: u64,
+    /// FIN_WAIT2 minisockets of the session that became TIME_WAIT; 0 where that is not observed (see `session.hooks`)
+    #[serde(default)]
+    pub became_time_wait: u64,
+    /// Timewait sockets that left during the session, by reason, whoever's and however old they were. Where leaving is
+    /// not observed there is one reason, `unseen`
+    #[serde(default)]
+    pub left: BTreeMap<Leaving, u64>,
     /// By network namespace
     pub namespaces: Vec<NetnsTimeWait>,
     /// By process, most sockets first
@@ -189,6 +201,17 @@ pub struct ProcessTimeWait {
     pub entered_per_s: f64,
     /// Connections of the session for which this process sent the first FIN
     pub closed_first: u64,
+    /// Connections of the session that got no timewait socket because `tcp_max_tw_buckets` was reached; where only
+    /// tracepoints can be used they are in `entered`
+    #[serde(default)]
+    pub overflowed: u64,
+    /// FIN_WAIT2 minisockets that became TIME_WAIT during the session; 0 where that is not observed
+    #[serde(default)]
+    pub became_time_wait: u64,
+    /// Timewait sockets that entered during the session and left it, by reason. Together with those that are there they
+    /// are `entered`
+    #[serde(default)]
+    pub left: BTreeMap<Leaving, u64>,
     /// Of those now: opened by connect() here
     pub outbound: u64,
     /// Of those now: accepted here

@@ -1,7 +1,8 @@
 //! Who owns which timewait socket.
 //!
-//! The kernel keeps no owner with a timewait socket. The ledger does, from the moment a connection enters until a dump
-//! no longer shows it. It is never counted by itself: what is *now* in TIME_WAIT is what sock_diag lists, and the
+//! The kernel keeps no owner with a timewait socket. The ledger does, from the moment a connection enters until the
+//! kernel is seen to take its timewait socket away or, where that cannot be watched, two dumps no longer show it. It is
+//! never counted by itself: what is *now* in TIME_WAIT is what sock_diag lists, and the
 //! ledger only says whose each row is. So a lost event can cost an owner, but never skew a count.
 //!
 //! A row is matched by namespace and both endpoints. The same four numbers can come back, so an entry that is too old
@@ -12,7 +13,11 @@ use std::{
     time::Duration,
 };
 
-use crate::model::{Census, Connection, Netns, OpenKind, ProcessKey, SocketId, SocketRow, TimeWaitSubstate, Timestamp};
+use super::turnover::Turnover;
+use crate::model::{
+    Census, Connection, Leaving, Netns, OpenKind, ProcessKey, SocketId, SocketRow, TimeWaitId, TimeWaitSubstate,
+    Timestamp,
+};
 
 /// `TCP_TIMEWAIT_LEN`, include/net/tcp.h: a constant, not a setting.
 pub(super) const TIME_WAIT_LENGTH: Duration = Duration::from_secs(60);
@@ -20,6 +25,9 @@ pub(super) const TIME_WAIT_LENGTH: Duration = Duration::from_secs(60);
 const FIN_WAIT2_LENGTH: Duration = Duration::from_secs(60);
 /// What the kernel's timer wheel may be late by, and a dump may take.
 const SLACK: Duration = Duration::from_secs(8);
+/// Timewait sockets that left before they entered: another CPU took them away within microseconds, and its record came
+/// first. They wait for the next census.
+const MAX_EARLY: usize = 4_096;
 
 /// Whose a timewait socket is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +45,8 @@ pub(super) enum Owner {
 pub(super) struct Entry {
     /// Which socket it was
     pub(super) socket: SocketId,
+    /// And which timewait socket it is, where that is observed
+    pub(super) timewait: Option<TimeWaitId>,
     /// Whose it is
     pub(super) owner: Owner,
     /// Which way the connection was opened, if that is known
@@ -64,6 +74,9 @@ impl Entry {
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     entries: HashMap<Connection, Entry>,
+    /// Those the last census did not show
+    missing: HashSet<Connection>,
+    early: HashMap<(Connection, TimeWaitId), Leaving>,
     limit: usize,
     evicted: u64,
 }
@@ -72,16 +85,40 @@ impl Ledger {
     /// An empty ledger of at most `limit` entries.
     #[must_use]
     pub(super) fn new(limit: usize) -> Self {
-        Self { entries: HashMap::new(), limit, evicted: 0 }
+        Self { limit, ..Self::default() }
     }
 
-    /// Notes that a connection entered.
-    pub(super) fn enter(&mut self, connection: Connection, entry: Entry) {
+    /// Notes that a connection entered. If one with the same four numbers is here still, it must have left.
+    pub(super) fn enter(&mut self, connection: Connection, entry: Entry, turnover: &mut Turnover) {
+        if let Some(why) = entry.timewait.and_then(|id| self.early.remove(&(connection, id))) {
+            return turnover.left(entry.owner, why);
+        }
         if self.entries.len() >= self.limit && !self.entries.contains_key(&connection) {
             self.evicted += 1;
-            return;
+            return turnover.left(entry.owner, Leaving::Unseen);
         }
-        self.entries.insert(connection, entry);
+        self.missing.remove(&connection);
+        if let Some(before) = self.entries.insert(connection, entry) {
+            turnover.left(before.owner, Leaving::Unseen);
+        }
+    }
+
+    /// What is known of a timewait socket. An entry that was made without its name is recognised by its connection.
+    pub(super) fn get(&self, connection: &Connection, id: TimeWaitId) -> Option<&Entry> {
+        self.entries.get(connection).filter(|entry| entry.timewait.is_none_or(|known| known == id))
+    }
+
+    /// Notes that a timewait socket left, and forgets it.
+    pub(super) fn leave(&mut self, connection: &Connection, id: TimeWaitId, why: Leaving) -> Option<Entry> {
+        let Some(entry) = self.get(connection, id).copied() else {
+            if self.early.len() < MAX_EARLY {
+                self.early.insert((*connection, id), why);
+            }
+            return None;
+        };
+        self.entries.remove(connection);
+        self.missing.remove(connection);
+        Some(entry)
     }
 
     /// Takes back the entry of `socket`. None if there is none, or another socket's.
@@ -97,9 +134,10 @@ impl Ledger {
         self.entries.get(&row.connection).filter(|entry| entry.explains(row, dumped))
     }
 
-    /// Forgets what a census no longer shows. Entries made after the dump of their namespace stay; those of namespaces
-    /// the census could not look into stay until they must have expired.
-    pub(super) fn reconcile(&mut self, census: &Census) {
+    /// Forgets what two censuses in a row do not show; one is not enough, since a record of why it left may be on its
+    /// way. Entries made after the dump of their namespace stay; those of namespaces the census could not look into stay
+    /// until they must have expired.
+    pub(super) fn reconcile(&mut self, census: &Census, turnover: &mut Turnover) {
         let looked_into: HashMap<Netns, Timestamp> =
             census.namespaces.iter().map(|namespace| (namespace.netns, namespace.at)).collect();
         let there: HashSet<Connection> = census
@@ -110,10 +148,23 @@ impl Ledger {
             .map(|row| row.connection)
             .collect();
         let expired = census.at.minus(FIN_WAIT2_LENGTH + TIME_WAIT_LENGTH + SLACK);
-        self.entries.retain(|connection, entry| match looked_into.get(&connection.netns) {
-            Some(&dumped) => entry.entered >= dumped || there.contains(connection),
-            None => entry.entered >= expired,
+        let missing = std::mem::take(&mut self.missing);
+        self.entries.retain(|connection, entry| {
+            let stays = match looked_into.get(&connection.netns) {
+                Some(&dumped) if entry.entered < dumped && !there.contains(connection) => {
+                    self.missing.insert(*connection);
+                    !missing.contains(connection)
+                }
+                Some(_) => true,
+                None => entry.entered >= expired,
+            };
+            if !stays {
+                self.missing.remove(connection);
+                turnover.left(entry.owner, Leaving::Unseen);
+            }
+            stays
         });
+        self.early.clear();
     }
 
     /// Connections that found no room.

@@ -8,6 +8,7 @@ mod ledger;
 mod limits;
 mod listeners;
 mod older;
+mod turnover;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -17,29 +18,22 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 pub use limits::Limits;
+pub use turnover::{Closes, Left};
 
 use self::{
     failures::{ConnectKey, HoldersSeen, Place, RefusedKey, RefusedTally, ResetKey, Tally},
     ledger::{Entry, Ledger, Owner, TIME_WAIT_LENGTH},
     listeners::Listeners,
     older::Older,
+    turnover::Turnover,
 };
 use crate::model::{
     Census, Ending, Event, Netns, OpenKind, Process, ProcessKey, RefusedCall, Retraction, SocketHolders, SocketRow,
-    Task, TcpState, TimeWaitSubstate, Timestamp, Transition,
+    Task, TcpState, TimeWaitChange, TimeWaitEvent, TimeWaitMade, TimeWaitSubstate, Timestamp, Transition,
 };
 
 /// What the age of a row may be wrong by: the kernel counts it in jiffies, and a dump takes its time.
 const CLOCK_SLACK: Duration = Duration::from_secs(2);
-
-/// What a process did to connections during the session.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Closes {
-    /// Connections of its that entered TIME_WAIT (or FIN_WAIT2 minisockets)
-    pub entered: u64,
-    /// Connections for which it sent the first FIN
-    pub closed_first: u64,
-}
 
 /// Whose a row of a dump is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,8 +94,7 @@ pub struct State {
     listeners: Listeners,
     older: Older,
     processes: HashMap<ProcessKey, Process>,
-    closes: HashMap<ProcessKey, Closes>,
-    unowned_entered: u64,
+    turnover: Turnover,
     refused: Tally<RefusedKey, RefusedTally>,
     connects: Tally<ConnectKey, u64>,
     resets: Tally<ResetKey, u64>,
@@ -120,8 +113,7 @@ impl State {
             listeners: Listeners::new(limits.listeners),
             older: Older::default(),
             processes: HashMap::new(),
-            closes: HashMap::new(),
-            unowned_entered: 0,
+            turnover: Turnover::default(),
             refused: Tally::new(limits.failures),
             connects: Tally::new(limits.failures),
             resets: Tally::new(limits.failures),
@@ -137,7 +129,7 @@ impl State {
             Input::Event(event) => self.apply(&event),
             Input::Process(process) => self.describe(process),
             Input::Holders { call, holders } => self.note_holders(&call, holders),
-            Input::Census(census) => self.ledger.reconcile(&census),
+            Input::Census(census) => self.ledger.reconcile(&census, &mut self.turnover),
         }
     }
 
@@ -155,6 +147,7 @@ impl State {
             Event::Retraction(retraction) => self.retract(retraction),
             Event::Refused(call) => self.refuse(call),
             Event::ProcessSeen(task) => self.know(task),
+            Event::TimeWait(event) => self.timewait(event),
         }
     }
 
@@ -220,7 +213,7 @@ impl State {
     }
 
     fn transition(&mut self, transition: &Transition) {
-        for task in [&transition.opener, &transition.closer].into_iter().flatten() {
+        for task in [&transition.opener, &transition.accepter, &transition.closer].into_iter().flatten() {
             self.know(task);
         }
         let connection = &transition.connection;
@@ -236,21 +229,24 @@ impl State {
         let older = if transition.born.is_none() { self.older.take(connection) } else { None };
         let opened = transition.opened.or(older.map(|older| older.opened));
         let owner = self.owner(transition, older.and_then(|older| older.owner));
-        if let Owner::Process(key) = owner
-            && transition.facts.fin_first
-            && !matches!(ending, Ending::TimeWait { simultaneous: true, .. })
-        {
-            self.closes.entry(key).or_default().closed_first += 1;
+        let is_simultaneous = matches!(
+            ending,
+            Ending::TimeWait { simultaneous: true, .. } | Ending::TimeWaitRefused { simultaneous: true }
+        );
+        if matches!(owner, Owner::Process(_)) && transition.facts.fin_first && !is_simultaneous {
+            self.turnover.of(owner).closed_first += 1;
         }
         match ending {
             Ending::TimeWait { .. } => {
-                match owner {
-                    Owner::Process(key) => self.closes.entry(key).or_default().entered += 1,
-                    Owner::KernelThread | Owner::ClosedBefore => self.unowned_entered += 1,
-                }
-                let entry = Entry { socket: transition.socket, owner, opened, entered: transition.at };
-                self.ledger.enter(*connection, entry);
+                let timewait = match transition.timewait {
+                    Some(TimeWaitMade::Made { id, .. }) => Some(id),
+                    _ => None,
+                };
+                self.turnover.of(owner).entered += 1;
+                let entry = Entry { socket: transition.socket, timewait, owner, opened, entered: transition.at };
+                self.ledger.enter(*connection, entry, &mut self.turnover);
             }
+            Ending::TimeWaitRefused { .. } => self.turnover.of(owner).refused += 1,
             Ending::Reset(kind) => {
                 let key = ResetKey {
                     process: self.holder_of(owner, transition, opened),
@@ -284,7 +280,9 @@ impl State {
         match (process(&transition.closer), &transition.closer) {
             (Some(closer), _) => Owner::Process(closer),
             // A kernel thread closed for someone (an MPTCP subflow, a late release): whoever connected, if that was seen.
-            (None, Some(_)) => process(&transition.opener).map_or(Owner::KernelThread, Owner::Process),
+            (None, Some(_)) => process(&transition.opener)
+                .or_else(|| process(&transition.accepter))
+                .map_or(Owner::KernelThread, Owner::Process),
             (None, None) => older.map_or(Owner::ClosedBefore, Owner::Process),
         }
     }
@@ -294,7 +292,8 @@ impl State {
         if let Owner::Process(key) = owner {
             return Some(key);
         }
-        let opener = transition.opener.as_ref().filter(|task| !task.is_kernel_thread).map(|task| task.key);
+        let openers = [&transition.opener, &transition.accepter].into_iter().flatten();
+        let opener = openers.filter(|task| !task.is_kernel_thread).map(|task| task.key).next();
         opener.or_else(|| match opened {
             Some(OpenKind::Passive) => self.listeners.owner(transition.connection.netns, transition.connection.local),
             _ => None,
@@ -303,15 +302,32 @@ impl State {
 
     fn retract(&mut self, retraction: &Retraction) {
         let Some(entry) = self.ledger.retract(&retraction.connection, retraction.socket) else { return };
-        match entry.owner {
-            Owner::Process(key) => {
-                if let Some(closes) = self.closes.get_mut(&key) {
-                    closes.entered = closes.entered.saturating_sub(1);
+        let closes = self.turnover.of(entry.owner);
+        closes.entered = closes.entered.saturating_sub(1);
+    }
+
+    fn timewait(&mut self, event: &TimeWaitEvent) {
+        match event.change {
+            TimeWaitChange::Became => {
+                if let Some(entry) = self.ledger.get(&event.connection, event.id) {
+                    self.turnover.of(entry.owner).became += 1;
                 }
             }
-            Owner::KernelThread | Owner::ClosedBefore => {
-                self.unowned_entered = self.unowned_entered.saturating_sub(1);
-            }
+            TimeWaitChange::Left(why) => match self.ledger.leave(&event.connection, event.id, why) {
+                Some(entry) => self.turnover.left(entry.owner, why),
+                None if self.older.forget_timewait(&event.connection) => self.turnover.older_left(why),
+                // Not one of this session's filter, or its entry is still to come.
+                None => {}
+            },
+        }
+    }
+
+    /// Whose a timewait socket is that something happens to; none if it is nobody's that is known.
+    #[must_use]
+    pub fn owner_of(&self, event: &TimeWaitEvent) -> Option<&Process> {
+        match self.ledger.get(&event.connection, event.id)?.owner {
+            Owner::Process(key) => self.process(key),
+            Owner::KernelThread | Owner::ClosedBefore => None,
         }
     }
 
@@ -346,9 +362,9 @@ impl State {
             HoldersSeen::Found(seen) => seen.as_slice(),
             HoldersSeen::NotLooked | HoldersSeen::Failed(_) => &[],
         });
-        self.closes
-            .keys()
-            .copied()
+        self.turnover
+            .by_process()
+            .map(|(key, _)| key)
             .chain(self.refused.iter().filter_map(|(_, tally)| tally.last))
             .chain(holders.filter_map(|holder| holder.owner))
             .chain(self.connects.iter().filter_map(|(key, _)| key.process))
@@ -369,14 +385,26 @@ impl State {
     }
 
     /// Every process that closed connections, with what it did.
-    pub fn closes(&self) -> impl Iterator<Item = (ProcessKey, Closes)> {
-        self.closes.iter().map(|(key, closes)| (*key, *closes))
+    pub fn closes(&self) -> impl Iterator<Item = (ProcessKey, &Closes)> {
+        self.turnover.by_process()
     }
 
     /// Connections that entered TIME_WAIT during the session, whoever's they are.
     #[must_use]
     pub fn entered(&self) -> u64 {
-        self.unowned_entered + self.closes.values().map(|closes| closes.entered).sum::<u64>()
+        self.turnover.all().map(|closes| closes.entered).sum()
+    }
+
+    /// FIN_WAIT2 minisockets of the session that became TIME_WAIT, where that is observed.
+    #[must_use]
+    pub fn became_time_wait(&self) -> u64 {
+        self.turnover.all().map(|closes| closes.became).sum()
+    }
+
+    /// Timewait sockets that left during the session, by reason; of all that were there, also before it.
+    #[must_use]
+    pub fn left(&self) -> Left {
+        self.turnover.all_left()
     }
 
     /// Refused bind() and listen().

@@ -66,6 +66,11 @@ impl Older {
         self.timewait.contains(connection)
     }
 
+    /// Forgets a timewait socket from before the session; false if none with these endpoints is known.
+    pub(super) fn forget_timewait(&mut self, connection: &Connection) -> bool {
+        self.timewait.remove(connection)
+    }
+
     /// `TCPTimeWaitOverflow` at the start; 0 for a namespace that is younger than the session.
     #[must_use]
     pub(super) fn overflow(&self, netns: Netns) -> u64 {

@@ -1,5 +1,7 @@
 //! A test as the harness sees it: a name, what it needs of the host, and what it does.
 
+use std::cell::Cell;
+
 use libtest_mimic::{Completion, Failed, Trial};
 
 use crate::{actor, wire};
@@ -34,6 +36,16 @@ impl Need {
     }
 }
 
+thread_local! {
+    static NAME: Cell<&'static str> = const { Cell::new("?") };
+}
+
+/// Says that the running test, should it pass, has shown less than on the highest rung: what is documented for this one.
+/// The tables of compatibility are made of this.
+pub(crate) fn lesser(what: &str) {
+    eprintln!("LESSER {}: {what}", NAME.get());
+}
+
 /// Makes a test that is skipped, with the reason, where it cannot be run.
 pub(crate) fn trial(name: &'static str, needs: &'static [Need], body: fn() -> Outcome) -> Trial {
     Trial::ignorable_test(name, move || {
@@ -47,7 +59,10 @@ pub(crate) fn trial(name: &'static str, needs: &'static [Need], body: fn() -> Ou
                 eprintln!("SKIP {name}: {why}");
                 Ok(Completion::ignored_with(why))
             }
-            None => body().map(|()| Completion::Completed),
+            None => {
+                NAME.set(name);
+                body().map(|()| Completion::Completed)
+            }
         }
     })
 }

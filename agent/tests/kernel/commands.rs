@@ -11,7 +11,10 @@ use firstfin::report::{Direction, HolderKind, Report, Severity};
 use libtest_mimic::Trial;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::case::{Outcome, trials};
+use crate::{
+    case::{Outcome, trials},
+    rung,
+};
 
 pub(crate) fn tests() -> Vec<Trial> {
     trials!("commands":
@@ -23,7 +26,7 @@ pub(crate) fn tests() -> Vec<Trial> {
 
 fn firstfin(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_firstfin"));
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
+    command.args(rung::arguments()).args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
     command
 }
 
@@ -104,11 +107,13 @@ fn signal_ends_a_report_early() -> Outcome {
 }
 
 fn trace_prints_a_refused_bind() -> Outcome {
-    let pid = std::process::id().to_string();
-    let mut trace =
-        firstfin(&["trace", "--format", "json", "--pid", &pid, "--count", "1", "--duration", "20s"]).spawn()?;
     let held = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let address = held.local_addr()?;
+    // By port as well as by process: other tests listen in this process.
+    let (pid, port) = (std::process::id().to_string(), address.port().to_string());
+    let filter = ["--pid", &pid, "--port", &port];
+    let mut trace =
+        firstfin(&["trace", "--format", "json", "--count", "1", "--duration", "20s"]).args(filter).spawn()?;
     let (sender, stop) = std::sync::mpsc::channel::<()>();
     // Until it is seen: when the trace has attached is not announced. The listeners of std set SO_REUSEADDR.
     let trying = std::thread::spawn(move || {

@@ -23,6 +23,7 @@ mod families;
 mod netns;
 mod readers;
 mod refusals;
+mod rung;
 mod scene;
 mod sessions;
 mod watch;
@@ -49,7 +50,8 @@ fn main() -> ExitCode {
             eprintln!("panicked at {place}");
         }
     }));
-    let mut tests = closes::tests();
+    let mut tests = rung::tests();
+    tests.extend(closes::tests());
     tests.extend(cut_off::tests());
     tests.extend(failures::tests());
     tests.extend(families::tests());

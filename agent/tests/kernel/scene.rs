@@ -3,7 +3,8 @@
 use std::{cell::RefCell, net::SocketAddr};
 
 use firstfin::model::{
-    Call, Connection, Ending, Event, OpenKind, RefusedCall, SocketOptions, Task, TimeWaitSubstate, Transition,
+    Call, Connection, Ending, Event, OpenKind, RefusedCall, SocketOptions, Task, TimeWaitSubstate, Timestamp,
+    Transition,
 };
 use libtest_mimic::Failed;
 
@@ -11,7 +12,7 @@ use crate::{
     actor::{Actor, Conn, Family, Fork, SocketOption},
     case::Outcome,
     netns::Net,
-    watch::Watch,
+    watch::{self, Watch},
 };
 
 /// A namespace under watch.
@@ -19,8 +20,8 @@ pub(crate) struct Scene<'a> {
     /// The namespace
     pub(crate) net: Net,
     watch: &'a Watch,
-    /// Where the markers of [`Scene::mark`] listened
-    markers: RefCell<Vec<SocketAddr>>,
+    /// Where the markers of [`Scene::mark`] listened, and since when: ports are used again
+    markers: RefCell<Vec<(SocketAddr, Timestamp)>>,
 }
 
 /// How the end of a connection is to be reported.
@@ -194,6 +195,7 @@ impl<'a> Scene<'a> {
 
     /// Makes a connection of its own and returns what was reported before it: all there was to report.
     pub(crate) fn mark(&self) -> Result<Vec<Event>, Failed> {
+        let since = watch::now();
         let mut marker = self.actor("ff-marker")?;
         let listener = marker.listen_anywhere(Family::V4)?;
         let conn = marker.connect(listener.address)?;
@@ -202,15 +204,17 @@ impl<'a> Scene<'a> {
         marker.close(conn.socket)?;
         self.watch.end(conn.connection(&self.net))?;
         let mut events = self.events();
-        let is_of = |event: &Event, marker: SocketAddr| match event {
+        let is_of = |event: &Event, (marker, since): (SocketAddr, Timestamp)| match event {
             Event::Transition(transition) => {
-                [transition.connection.local, transition.connection.remote].contains(&marker)
+                let ends = [transition.connection.local, transition.connection.remote];
+                transition.at >= since && ends.contains(&marker)
             }
             _ => false,
         };
+        let marker = (listener.address, since);
         events.retain(|event| !self.markers.borrow().iter().any(|&marker| is_of(event, marker)));
-        events.truncate(events.iter().position(|event| is_of(event, listener.address)).unwrap_or(events.len()));
-        self.markers.borrow_mut().push(listener.address);
+        events.truncate(events.iter().position(|event| is_of(event, marker)).unwrap_or(events.len()));
+        self.markers.borrow_mut().push(marker);
         Ok(events)
     }
 }

@@ -14,6 +14,7 @@ use libtest_mimic::{Failed, Trial};
 use crate::{
     actor::{Actor, Conn, Family, SocketOption, establish},
     case::{Outcome, trials},
+    rung,
     scene::{FIN_WAIT2, Scene, TIME_WAIT, Wanted, errno_of, outbound},
     watch::{self, Watch, Wishes},
 };
@@ -207,7 +208,7 @@ fn minisocket_killed_by_a_reset_is_not_counted() -> Outcome {
 }
 
 fn every_transition() -> Outcome {
-    let watch = Watch::attach(&Settings { every_transition: true, ..Settings::default() })?;
+    let watch = Watch::attach(&Settings { every_transition: true, ..rung::settings() })?;
     let scene = Scene::with(&watch)?;
     let (mut client, mut server) = (scene.actor("ff-client")?, scene.actor("ff-server")?);
     let listener = server.listen_anywhere(Family::V4)?;
@@ -250,7 +251,7 @@ fn filtered(scene: &Scene<'_>, filter: impl FnOnce(&Actor, &Conn) -> Filter) -> 
     let (other, other_there) = establish(&mut wanted, &mut server, listener)?;
 
     // Connected before: a filter by process must know the closer as well as the opener.
-    let watch = Watch::attach(&Settings { filter: filter(&wanted, &other), ..Settings::default() })?;
+    let watch = Watch::attach(&Settings { filter: filter(&wanted, &other), ..rung::settings() })?;
     for (client, ours, theirs) in [(&mut unwanted, &one, &one_there), (&mut wanted, &other, &other_there)] {
         client.close_in_fin_wait2(ours.socket)?;
         // The shared programs say when it is over.
@@ -301,7 +302,7 @@ fn filter_by_port() -> Outcome {
 fn filter_by_namespace() -> Outcome {
     let (scene, other) = (Scene::new()?, Scene::new()?);
     let filter = Filter { netns: scene.net.id().0, ..Filter::default() };
-    let watch = Watch::attach(&Settings { filter, ..Settings::default() })?;
+    let watch = Watch::attach(&Settings { filter, ..rung::settings() })?;
     // The other namespace first: when the wanted events are there, its would be.
     let mut actors = Vec::new();
     for scene in [&other, &scene] {
@@ -334,7 +335,7 @@ fn ring_too_small() -> Outcome {
     let listener = server.listen_anywhere(Family::V4)?;
 
     let filter = Filter { netns: scene.net.id().0, ..Filter::default() };
-    let watch = Watch::attach_unread(&Settings { filter, ring_bytes: 4_096, ..Settings::default() })?;
+    let watch = Watch::attach_unread(&Settings { filter, ring_bytes: 4_096, ..rung::settings() })?;
     let started = watch::now();
     let mut truth: HashMap<Connection, ProcessKey> = HashMap::new();
     for _ in 0..CONNECTIONS / 2 {
@@ -380,7 +381,7 @@ fn socket_table_too_small() -> Outcome {
     let (mut client, mut server) = (scene.actor("ff-client")?, scene.actor("ff-server")?);
     let listener = server.listen_anywhere(Family::V4)?;
     let filter = Filter { netns: scene.net.id().0, ..Filter::default() };
-    let watch = Watch::attach(&Settings { filter, max_sockets: 1, ..Settings::default() })?;
+    let watch = Watch::attach(&Settings { filter, max_sockets: 1, ..rung::settings() })?;
     let mut pairs = Vec::new();
     for _ in 0..10 {
         pairs.push(establish(&mut client, &mut server, listener)?);

@@ -17,7 +17,7 @@ use std::{
 
 use agent_ebpf::Filter;
 use firstfin::{
-    kernel::{Losses, Programs, Settings, census, processes::Procfs, sock_diag::DumpFilter},
+    kernel::{Losses, Programs, Settings, census, plan::Plan, processes::Procfs, sock_diag::DumpFilter},
     model::{Census, Connection, Event, Netns, SocketFacts, Task, Timestamp, Transition},
     report::{NetnsTimeWait, ProcessTimeWait, Report},
     session::Session,
@@ -26,10 +26,12 @@ use firstfin::{
 use libtest_mimic::Failed;
 use tokio::sync::oneshot;
 
-use crate::{actor::Fork, netns::Net};
+use crate::{actor::Fork, netns::Net, rung};
 
-/// How long an event may take. On an idle host it takes milliseconds.
-const EVENT_WITHIN: Duration = Duration::from_secs(10);
+/// How long an event may take: a limit against hanging. On an idle host it takes milliseconds.
+const EVENT_WITHIN: Duration = Duration::from_secs(60);
+/// How long a session may take to begin: under emulation, several of them at a time, seconds.
+const BEGIN_WITHIN: Duration = Duration::from_secs(90);
 /// How often the ring is looked at. A choice of this harness; no test relies on it.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
@@ -65,7 +67,7 @@ impl Watch {
         static SHARED: OnceLock<Result<Watch, String>> = OnceLock::new();
         SHARED
             .get_or_init(|| {
-                Self::attach(&Settings::default()).map_err(|failed| failed.message().unwrap_or("?").to_owned())
+                Self::attach(&rung::settings()).map_err(|failed| failed.message().unwrap_or("?").to_owned())
             })
             .as_ref()
             .map_err(Failed::from)
@@ -88,6 +90,11 @@ impl Watch {
     pub(crate) fn attach_unread(settings: &Settings) -> Result<Self, Failed> {
         let programs = Programs::attach(settings).map_err(|error| format!("attach: {error}"))?;
         Ok(Self { sorted: Arc::default(), programs: Arc::new(Mutex::new(programs)), reader: None })
+    }
+
+    /// What was attached, and why nothing better.
+    pub(crate) fn plan(&self) -> Plan {
+        lock(&self.programs).plan().clone()
     }
 
     /// Begins to watch a namespace that has just been made: what was under its number before is not its own.
@@ -179,6 +186,7 @@ fn sort(sorted: &Sorted, programs: &Mutex<Programs>) {
             Ok(Event::Transition(transition)) => (transition.connection.netns, transition.at),
             Ok(Event::Retraction(retraction)) => (retraction.connection.netns, retraction.at),
             Ok(Event::Refused(call)) => (call.netns, call.at),
+            Ok(Event::TimeWait(event)) => (event.connection.netns, event.at),
             // They belong to no namespace; the sessions are asked about what becomes of them.
             Ok(Event::ProcessSeen(_)) => continue,
             Err(error) => {
@@ -204,7 +212,7 @@ impl Wishes {
     /// Everything in this namespace.
     pub(crate) fn of(net: &Net) -> Self {
         let filter = Filter { netns: net.id().0, ..Filter::default() };
-        Self { netns: net.id(), settings: Settings { filter, ..Settings::default() } }
+        Self { netns: net.id(), settings: Settings { filter, ..rung::settings() } }
     }
 }
 
@@ -241,7 +249,7 @@ pub(crate) fn session<T>(wishes: &Wishes, work: impl FnOnce() -> Result<T, Faile
         let observer =
             scope.spawn(|| observe(wishes, &has_begun, is_over).map_err(|error| format!("session: {error:#}")));
         // An error of the session shows when it is joined.
-        let done = if begun.recv_timeout(EVENT_WITHIN).is_ok() { Some(work()) } else { None };
+        let done = if begun.recv_timeout(BEGIN_WITHIN).is_ok() { Some(work()) } else { None };
         drop(over);
         let observed = observer.join().map_err(|_| "the session panicked")??;
         Ok((done.ok_or("the session did not begin in time")??, observed))
@@ -254,7 +262,7 @@ fn observe(wishes: &Wishes, has_begun: &mpsc::Sender<()>, is_over: oneshot::Rece
         let mut session = Session::start(&wishes.settings, None)?;
         has_begun.send(())?;
         let mut events = Vec::new();
-        let collect = &mut |event: &Event| {
+        let collect = &mut |event: &Event, _: Option<&_>| {
             events.push(event.clone());
             Ok(())
         };

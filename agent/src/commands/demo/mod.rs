@@ -29,7 +29,7 @@ pub(super) async fn run(global: &Global, args: &cli::Demo) -> anyhow::Result<Exi
     let mut session = Session::start(&settings(global, false, agent_ebpf::Filter::default()), recording)?;
     let started = tokio::task::spawn_blocking(Workload::run);
     // The processes that stay are held until the report is made: with the last one, a namespace and its sockets go.
-    let mut ignore = |_: &_| Ok(());
+    let mut ignore = |_: &_, _: Option<&_>| Ok(());
     let workload = tokio::select! {
         done = session.observe(started, &mut ignore) => Some(done?.context("run the workload")??),
         () = interrupt.first() => None,

@@ -1,12 +1,14 @@
 //! What to attach on this host, on which rung of each ladder, and why not higher. Pure: facts in, plan out.
 //!
 //! Each thing observed has a ladder of its own, highest rung first, written down once in [`LADDERS`]. A rung is taken
-//! if the host meets its needs. The upper rungs are named here so that the plan says what a host would allow; the
-//! programs for them are not part of this version, and the plan says that too.
+//! if the host meets its needs, has the functions, and has them with as many arguments as a program was written for.
+//! One that cannot be loaded or attached all the same is left for the one below ([`Plan::fall`]).
 
-use agent_ebpf::names;
+mod ladders;
+
 use serde::{Deserialize, Serialize};
 
+use self::ladders::{LADDERS, Ladder, Need, Pick};
 use super::{
     StartError,
     host::{Answer, BTF_PATH, HostFacts, TRACEFS_PATH, Tracefs},
@@ -59,7 +61,9 @@ pub enum Observed {
     TimeWaitLeft,
     /// Timewait sockets that are there
     TimeWaitNow,
-    /// Refused bind() and listen()
+    /// bind() and listen() that lose a conflict
+    PortConflicts,
+    /// Refused bind() and listen(), whatever the reason
     RefusedCalls,
     /// connect() without a free port
     NoFreePort,
@@ -78,7 +82,8 @@ impl Observed {
             Self::TimeWaitEntered => "entering TIME_WAIT",
             Self::TimeWaitLeft => "leaving TIME_WAIT",
             Self::TimeWaitNow => "TIME_WAIT now",
-            Self::RefusedCalls => "refused bind() and listen()",
+            Self::PortConflicts => "bind() and listen() conflicts",
+            Self::RefusedCalls => "other refused bind() and listen()",
             Self::NoFreePort => "connect() without a free port",
             Self::AcceptedBy => "accepting process",
         }
@@ -98,6 +103,26 @@ pub enum Attachment {
     RawTracepoint(&'static str),
     /// Tracepoint of tracefs, by category and name
     Tracepoint(&'static str, &'static str),
+    /// Entry of a kernel function, with its arguments as BTF has them
+    Fentry(&'static str),
+    /// Its return
+    Fexit(&'static str),
+    /// Entry of a kernel function, with the registers of the machine
+    Kprobe(&'static str),
+    /// Its return
+    Kretprobe(&'static str),
+}
+
+impl Attachment {
+    /// The kernel function, if it is one.
+    const fn function(self) -> Option<&'static str> {
+        match self {
+            Self::RawTracepoint(_) | Self::Tracepoint(..) => None,
+            Self::Fentry(function) | Self::Fexit(function) | Self::Kprobe(function) | Self::Kretprobe(function) => {
+                Some(function)
+            }
+        }
+    }
 }
 
 /// A program and where it is attached.
@@ -109,168 +134,6 @@ pub struct Program {
     pub attachment: Attachment,
 }
 
-/// What a rung needs of the host.
-#[derive(Clone, Copy, Debug)]
-enum Need {
-    RawTracepoints,
-    SyscallTracepoints,
-    /// fentry programs, and these functions
-    Fentry(&'static [&'static str]),
-    /// kprobes, and these functions
-    Kprobe(&'static [&'static str]),
-    InetDiag,
-    Nothing,
-}
-
-struct RungOf {
-    rung: Rung,
-    need: Need,
-    /// None: this version has no programs for the rung
-    programs: Option<&'static [Program]>,
-    /// What is lost compared with the rung above
-    lost: &'static str,
-}
-
-struct Ladder {
-    observed: Observed,
-    rungs: &'static [RungOf],
-}
-
-const fn raw(name: &'static str) -> Program {
-    Program { name, attachment: Attachment::RawTracepoint(name) }
-}
-
-const fn syscall(name: &'static str) -> Program {
-    Program { name, attachment: Attachment::Tracepoint("syscalls", name) }
-}
-
-const TIME_WAIT_FUNCTIONS: &[&str] = &["inet_twsk_alloc", "tcp_timewait_state_process"];
-const LEAVE_FUNCTIONS: &[&str] =
-    &["inet_twsk_kill", "tcp_timewait_state_process", "tcp_twsk_unique", "inet_twsk_purge"];
-const CONNECT_FUNCTIONS: &[&str] = &["inet_hash_connect", "inet6_hash_connect"];
-
-const fn upper(rung: Rung, need: Need) -> RungOf {
-    RungOf { rung, need, programs: None, lost: "" }
-}
-
-const LADDERS: &[Ladder] = &[
-    Ladder {
-        observed: Observed::Transitions,
-        rungs: &[RungOf {
-            rung: Rung::Tracepoint,
-            need: Need::RawTracepoints,
-            programs: Some(&[
-                raw(names::INET_SOCK_SET_STATE),
-                Program {
-                    name: names::INET_SOCK_SET_STATE_SKIPPED,
-                    attachment: Attachment::RawTracepoint(names::INET_SOCK_SET_STATE),
-                },
-            ]),
-            lost: "",
-        }],
-    },
-    Ladder {
-        observed: Observed::SocketGone,
-        rungs: &[RungOf {
-            rung: Rung::Tracepoint,
-            need: Need::RawTracepoints,
-            programs: Some(&[raw(names::TCP_DESTROY_SOCK)]),
-            lost: "",
-        }],
-    },
-    Ladder {
-        observed: Observed::Resets,
-        rungs: &[RungOf {
-            rung: Rung::Tracepoint,
-            need: Need::RawTracepoints,
-            programs: Some(&[raw(names::TCP_RECEIVE_RESET), raw(names::TCP_SEND_RESET)]),
-            lost: "",
-        }],
-    },
-    Ladder {
-        observed: Observed::TimeWaitEntered,
-        rungs: &[
-            upper(Rung::Fentry, Need::Fentry(TIME_WAIT_FUNCTIONS)),
-            upper(Rung::Kprobe, Need::Kprobe(TIME_WAIT_FUNCTIONS)),
-            RungOf {
-                rung: Rung::Tracepoint,
-                need: Need::RawTracepoints,
-                // The transitions say it; there is nothing more to attach.
-                programs: Some(&[]),
-                lost: "a connection refused a timewait socket by tcp_max_tw_buckets counts as entered (the total of \
-                       those is shown); when a FIN_WAIT2 minisocket becomes TIME_WAIT is not seen",
-            },
-        ],
-    },
-    Ladder {
-        observed: Observed::TimeWaitLeft,
-        rungs: &[
-            upper(Rung::Fentry, Need::Fentry(LEAVE_FUNCTIONS)),
-            upper(Rung::Kprobe, Need::Kprobe(LEAVE_FUNCTIONS)),
-            RungOf {
-                rung: Rung::SockDiag,
-                need: Need::InetDiag,
-                programs: Some(&[]),
-                lost: "that a timewait socket is gone is seen at the next dump, why it went is not",
-            },
-        ],
-    },
-    Ladder {
-        observed: Observed::TimeWaitNow,
-        rungs: &[RungOf { rung: Rung::SockDiag, need: Need::InetDiag, programs: Some(&[]), lost: "" }],
-    },
-    Ladder {
-        observed: Observed::RefusedCalls,
-        rungs: &[
-            upper(Rung::Fentry, Need::Fentry(&["inet_csk_get_port"])),
-            upper(Rung::Kprobe, Need::Kprobe(&["inet_csk_get_port"])),
-            RungOf {
-                rung: Rung::Tracepoint,
-                need: Need::SyscallTracepoints,
-                programs: Some(&[
-                    syscall(names::SYS_ENTER_BIND),
-                    syscall(names::SYS_EXIT_BIND),
-                    syscall(names::SYS_ENTER_LISTEN),
-                    syscall(names::SYS_EXIT_LISTEN),
-                ]),
-                lost: "calls made through io_uring or by 32-bit programs are not seen",
-            },
-            RungOf {
-                rung: Rung::None,
-                need: Need::Nothing,
-                programs: Some(&[]),
-                lost: "refused bind() and listen() are not seen at all",
-            },
-        ],
-    },
-    Ladder {
-        observed: Observed::NoFreePort,
-        rungs: &[
-            upper(Rung::Fentry, Need::Fentry(CONNECT_FUNCTIONS)),
-            upper(Rung::Kprobe, Need::Kprobe(CONNECT_FUNCTIONS)),
-            RungOf {
-                rung: Rung::Tracepoint,
-                need: Need::RawTracepoints,
-                programs: Some(&[]),
-                lost: "a connect() that found no memory for a port looks the same as one that found no port",
-            },
-        ],
-    },
-    Ladder {
-        observed: Observed::AcceptedBy,
-        rungs: &[
-            upper(Rung::Fentry, Need::Fentry(&["inet_csk_accept"])),
-            upper(Rung::Kprobe, Need::Kprobe(&["inet_csk_accept"])),
-            RungOf {
-                rung: Rung::Tracepoint,
-                need: Need::RawTracepoints,
-                programs: Some(&[]),
-                lost: "an accepted connection is known by the process that closes it, before that by its listener's",
-            },
-        ],
-    },
-];
-
 /// What is done about one thing observed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
@@ -279,11 +142,13 @@ pub struct Step {
     /// The rung taken
     pub rung: Rung,
     /// The programs of that rung
-    pub programs: &'static [Program],
+    pub programs: Vec<Program>,
     /// Why no higher rung was taken, by rung; empty on the highest
     pub not_higher: Vec<(Rung, String)>,
     /// What is lost compared with the highest; empty if nothing is
     pub lost: &'static str,
+    /// Rungs that were tried and could not be carried out
+    refused: Vec<(Rung, String)>,
 }
 
 /// The reason of a step that is on the highest rung of its ladder.
@@ -310,6 +175,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// tracefs is mounted for the loader, out of the host's sight
     pub mount_tracefs: bool,
+    facts: HostFacts,
+    highest: Rung,
 }
 
 impl Plan {
@@ -318,45 +185,90 @@ impl Plan {
     pub fn hooks(&self) -> Vec<Hook> {
         self.steps.iter().map(Step::hook).collect()
     }
+
+    /// Leaves the rung of a step, which could not be carried out, for the next one below.
+    pub fn fall(&mut self, step: usize, why: String) {
+        if let (Some(step), Some(ladder)) = (self.steps.get_mut(step), LADDERS.get(step)) {
+            let mut refused = std::mem::take(&mut step.refused);
+            refused.push((step.rung, why));
+            *step = climb(ladder, &self.facts, self.highest, refused);
+        }
+    }
 }
 
-/// Makes the plan.
+/// Makes the plan, with no rung above `highest`.
 ///
 /// # Errors
 /// A thing without which there is no session at all is missing.
-pub fn plan(facts: &HostFacts) -> Result<Plan, StartError> {
+pub fn plan(facts: &HostFacts, highest: Rung) -> Result<Plan, StartError> {
     if let Some(obstacle) = obstacles(facts).into_iter().next() {
         return Err(obstacle);
     }
-    let steps: Vec<Step> = LADDERS.iter().map(|ladder| climb(ladder, facts)).collect();
+    let steps = outlook(facts, highest);
     let needs_tracefs = steps
         .iter()
-        .flat_map(|step| step.programs)
+        .flat_map(|step| &step.programs)
         .any(|program| matches!(program.attachment, Attachment::Tracepoint(..)));
-    Ok(Plan { mount_tracefs: needs_tracefs && facts.tracefs == Tracefs::Mountable, steps })
+    let mount_tracefs = needs_tracefs && facts.tracefs == Tracefs::Mountable;
+    Ok(Plan { steps, mount_tracefs, facts: facts.clone(), highest })
+}
+
+/// Every function that decides about a rung: by whether the kernel has it, and with how many arguments.
+pub(super) fn functions() -> impl Iterator<Item = &'static str> {
+    ladders::functions()
 }
 
 /// The steps a host would get whatever is in the way of a session: for `doctor`.
 #[must_use]
-pub fn outlook(facts: &HostFacts) -> Vec<Step> {
-    LADDERS.iter().map(|ladder| climb(ladder, facts)).collect()
+pub fn outlook(facts: &HostFacts, highest: Rung) -> Vec<Step> {
+    LADDERS.iter().map(|ladder| climb(ladder, facts, highest, Vec::new())).collect()
 }
 
-fn climb(ladder: &Ladder, facts: &HostFacts) -> Step {
+/// Takes the highest rung that is allowed, wanted, and not among the refused ones.
+fn climb(ladder: &Ladder, facts: &HostFacts, highest: Rung, refused: Vec<(Rung, String)>) -> Step {
     let mut not_higher = Vec::new();
     for rung in ladder.rungs {
-        match (unmet(rung.need, facts), rung.programs) {
-            (None, Some(programs)) => {
-                return Step { observed: ladder.observed, rung: rung.rung, programs, not_higher, lost: rung.lost };
+        let refusal = refused.iter().find(|(refused, _)| *refused == rung.rung).map(|(_, why)| why.clone());
+        let unmet = if rung.rung < highest {
+            Some(format!("not wanted (--max-rung {})", highest.name()))
+        } else {
+            refusal.or_else(|| unmet(rung.need, facts))
+        };
+        match unmet.map_or_else(|| choose(rung.programs, facts), Err) {
+            Ok(programs) => {
+                let (observed, lost) = (ladder.observed, rung.lost);
+                return Step { observed, rung: rung.rung, programs, not_higher, lost, refused };
             }
-            (None, None) => {
-                not_higher
-                    .push((rung.rung, "the host allows it, this version of firstfin has no program for it".to_owned()));
-            }
-            (Some(why), _) => not_higher.push((rung.rung, why)),
+            Err(why) => not_higher.push((rung.rung, why)),
         }
     }
-    Step { observed: ladder.observed, rung: Rung::None, programs: &[], not_higher, lost: "it is not seen at all" }
+    let lost = "it is not seen at all";
+    Step { observed: ladder.observed, rung: Rung::None, programs: Vec::new(), not_higher, lost, refused }
+}
+
+/// The program of each pick that fits this kernel's functions.
+fn choose(picks: &[Pick], facts: &HostFacts) -> Result<Vec<Program>, String> {
+    picks.iter().map(|pick| choose_one(pick, facts)).collect()
+}
+
+fn choose_one(pick: &Pick, facts: &HostFacts) -> Result<Program, String> {
+    let arguments = |program: &Program| facts.argument_count(program.attachment.function()?);
+    if let Some((program, _)) = pick.iter().find(|(program, wanted)| wanted.is_none() || arguments(program) == *wanted)
+    {
+        return Ok(*program);
+    }
+    let known = pick.iter().find_map(|(program, _)| Some((program.attachment.function()?, arguments(program)?)));
+    Err(known.map_or_else(
+        || {
+            let function = pick.iter().find_map(|(program, _)| program.attachment.function()).unwrap_or_default();
+            format!("this kernel has no function {function}, or inlined it")
+        },
+        |(function, count)| {
+            let wanted: Vec<String> =
+                pick.iter().filter_map(|(_, wanted)| wanted.map(|wanted| wanted.to_string())).collect();
+            format!("this kernel's {function} has {count} arguments; firstfin knows it with {}", wanted.join(" or "))
+        },
+    ))
 }
 
 /// Why the host does not meet a need, if it does not.
@@ -372,14 +284,9 @@ fn unmet(need: Need, facts: &HostFacts) -> Option<String> {
             }
             Tracefs::Mounted | Tracefs::Mountable => answer(&facts.tracepoint),
         },
-        Need::Fentry(functions) => answer(&facts.fentry).or_else(|| missing(functions, facts)),
-        Need::Kprobe(functions) => answer(&facts.kprobe).or_else(|| missing(functions, facts)),
+        Need::Fentry => answer(&facts.fentry),
+        Need::Kprobe => answer(&facts.kprobe),
     }
-}
-
-fn missing(functions: &[&str], facts: &HostFacts) -> Option<String> {
-    let missing = functions.iter().find(|function| facts.argument_count(function).is_none())?;
-    Some(format!("this kernel has no function {missing}, or inlined it"))
 }
 
 /// Everything that stands in the way of a session, worst first.

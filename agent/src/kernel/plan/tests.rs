@@ -38,12 +38,12 @@ fn step(plan: &Plan, observed: Observed) -> &Step {
 }
 
 fn programs(plan: &Plan) -> Vec<&str> {
-    plan.steps.iter().flat_map(|step| step.programs).map(|program| program.name).collect()
+    plan.steps.iter().flat_map(|step| &step.programs).map(|program| program.name).collect()
 }
 
 #[test]
 fn every_program_is_attached_once_where_everything_is_allowed() {
-    let plan = plan(&host()).expect("nothing in the way");
+    let plan = plan(&host(), Rung::Fentry).expect("nothing in the way");
     let mut attached = programs(&plan);
     attached.sort_unstable();
     assert_eq!(
@@ -65,7 +65,7 @@ fn every_program_is_attached_once_where_everything_is_allowed() {
 
 #[test]
 fn a_rung_the_host_allows_and_this_version_lacks_is_said_to_be_so() {
-    let plan = plan(&host()).expect("nothing in the way");
+    let plan = plan(&host(), Rung::Fentry).expect("nothing in the way");
     let refused = step(&plan, Observed::RefusedCalls);
     assert_eq!(refused.rung, Rung::Tracepoint);
     assert_eq!(
@@ -81,7 +81,7 @@ fn a_rung_the_host_allows_and_this_version_lacks_is_said_to_be_so() {
 #[test]
 fn without_tracefs_only_the_system_calls_are_lost() {
     let facts = HostFacts { tracefs: Tracefs::Unavailable("the kernel has no tracefs".to_owned()), ..host() };
-    let plan = plan(&facts).expect("the rest can be observed");
+    let plan = plan(&facts, Rung::Fentry).expect("the rest can be observed");
     assert_eq!(step(&plan, Observed::RefusedCalls).rung, Rung::None);
     assert_eq!(step(&plan, Observed::Transitions).rung, Rung::Tracepoint);
     assert_eq!(programs(&plan).len(), 5);
@@ -94,7 +94,7 @@ fn without_tracefs_only_the_system_calls_are_lost() {
 
 #[test]
 fn a_tracefs_that_is_not_mounted_is_mounted_for_the_loader() {
-    let plan = plan(&HostFacts { tracefs: Tracefs::Mountable, ..host() }).expect("nothing in the way");
+    let plan = plan(&HostFacts { tracefs: Tracefs::Mountable, ..host() }, Rung::Fentry).expect("nothing in the way");
     assert!(plan.mount_tracefs);
     assert_eq!(step(&plan, Observed::RefusedCalls).rung, Rung::Tracepoint);
 }
@@ -110,7 +110,7 @@ fn each_obstacle_says_what_is_missing_what_it_means_and_what_to_do() {
         (HostFacts { inet_diag: no("ENOENT"), ..host() }, "does not list its sockets", "modprobe tcp_diag"),
     ];
     for (facts, missing, remedy) in cases {
-        let error = plan(&facts).expect_err(missing);
+        let error = plan(&facts, Rung::Fentry).expect_err(missing);
         assert!(error.missing.contains(missing), "{error}");
         assert!(error.remedy.contains(remedy), "{error}");
         let lines: Vec<String> = error.to_string().lines().map(str::to_owned).collect();
@@ -122,7 +122,7 @@ fn each_obstacle_says_what_is_missing_what_it_means_and_what_to_do() {
 #[test]
 fn the_old_all_in_one_capability_is_enough() {
     let facts = HostFacts { capabilities: Capabilities { sys_admin: true, ..Capabilities::default() }, ..host() };
-    assert!(plan(&facts).is_ok());
+    assert!(plan(&facts, Rung::Fentry).is_ok());
     // What it does without is told.
     assert!(blind_spots(&facts).iter().any(|spot| spot.contains("CAP_SYS_PTRACE")));
 }

@@ -12,7 +12,7 @@ use super::{
     words,
 };
 use crate::{
-    model::{Call, ConnectFailure, Event, Netns, Reset, Timestamp},
+    model::{Call, ConnectFailure, Event, Leaving, Netns, Process, Reset, Timestamp},
     report::Direction,
 };
 
@@ -48,10 +48,12 @@ impl Lines {
 
     /// The event in columns, ended by a newline; none if a trace does not show it.
     ///
+    /// `owner`: whose the timewait socket is that the event is about; other events say it themselves.
+    ///
     /// The arrow between both ends tells who opened the connection: `->` this side, `<-` the other one, `--` unknown.
     #[must_use]
-    pub fn text(&self, event: &Event) -> Option<String> {
-        let record = EventRecord::of(event, &self.clock, self.with_states)?;
+    pub fn text(&self, event: &Event, owner: Option<&Process>) -> Option<String> {
+        let record = EventRecord::of(event, owner, &self.clock, self.with_states)?;
         let time = self.clock.time_of_day(at(event));
         let process = record.process.as_ref().map_or_else(|| "-".to_owned(), process);
         let mut line = format!("{time:TIME$}  {process:PROCESS$}  ");
@@ -70,6 +72,9 @@ impl Lines {
         if let Some(opener) = &record.opener {
             let _ = write!(line, "  opened by {}", self::process(opener));
         }
+        if let Some(accepter) = &record.accepter {
+            let _ = write!(line, "  accepted by {}", self::process(accepter));
+        }
         line.truncate(line.trim_end().len());
         line.push('\n');
         Some(line)
@@ -79,8 +84,8 @@ impl Lines {
     ///
     /// # Errors
     /// Those of serde_json: none for a record, which has no keys but strings.
-    pub fn json(&self, event: &Event) -> serde_json::Result<Option<String>> {
-        let Some(record) = EventRecord::of(event, &self.clock, self.with_states) else { return Ok(None) };
+    pub fn json(&self, event: &Event, owner: Option<&Process>) -> serde_json::Result<Option<String>> {
+        let Some(record) = EventRecord::of(event, owner, &self.clock, self.with_states) else { return Ok(None) };
         let mut line = serde_json::to_string(&record)?;
         line.push('\n');
         Ok(Some(line))
@@ -92,6 +97,7 @@ const fn at(event: &Event) -> Timestamp {
         Event::Transition(transition) => transition.at,
         Event::Retraction(retraction) => retraction.at,
         Event::Refused(refused) => refused.at,
+        Event::TimeWait(event) => event.at,
         // Shown by no trace; it has no time of its own.
         Event::ProcessSeen(_) => Timestamp(0),
     }
@@ -122,6 +128,8 @@ fn what(record: &EventRecord) -> String {
             format!("{call} {error}")
         }
         (EventType::Retraction, _) => "no TIME_WAIT after all".to_owned(),
+        (EventType::TimeWaitBegan, _) => "TIME_WAIT after FIN_WAIT2".to_owned(),
+        (EventType::TimeWaitLeft, _) => record.left.map(|why| format!("left: {}", left(why))).unwrap_or_default(),
         (_, Some(ending)) => ended(ending, record, error),
         (_, None) if record.to == Some("LISTEN") => "listening".to_owned(),
         (_, None) => String::new(),
@@ -133,6 +141,7 @@ fn ended(ending: EndingKind, record: &EventRecord, error: &str) -> String {
         (EndingKind::TimeWait, _) if record.simultaneous => "TIME_WAIT simultaneous close".to_owned(),
         (EndingKind::TimeWait, _) => "TIME_WAIT active close".to_owned(),
         (EndingKind::FinWait2, _) => "FIN_WAIT2 active close".to_owned(),
+        (EndingKind::TimeWaitRefused, _) => "no TIME_WAIT, too many already".to_owned(),
         (EndingKind::PassiveClose, _) => "passive close".to_owned(),
         (EndingKind::ListenerClosed, _) => "listener closed".to_owned(),
         (EndingKind::GaveUp, _) if error.is_empty() => "given up by the kernel".to_owned(),
@@ -141,6 +150,21 @@ fn ended(ending: EndingKind, record: &EventRecord, error: &str) -> String {
         (_, Some(Cause::Connect(failure))) => connect(failure, error),
         (EndingKind::Reset, _) => "reset".to_owned(),
         (EndingKind::ConnectFailed, _) => format!("connect {error}"),
+    }
+}
+
+const fn left(why: Leaving) -> &'static str {
+    match why {
+        Leaving::Expired => "TIME_WAIT expired",
+        Leaving::FinNeverCame => "FIN_WAIT2 expired, no FIN",
+        Leaving::Reused => "reused by connect()",
+        Leaving::NewSyn => "new SYN",
+        Leaving::Reset => "RST received",
+        Leaving::ResetAfterData => "reset, data after close",
+        Leaving::Destroyed => "SOCK_DESTROY",
+        Leaving::NetnsGone => "namespace gone",
+        Leaving::Unexplained => "reason unknown",
+        Leaving::Unseen => "not seen to leave",
     }
 }
 

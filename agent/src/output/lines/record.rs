@@ -11,8 +11,8 @@ use serde::Serialize;
 
 use crate::{
     model::{
-        Call, ConnectFailure, Connection, Ending, Event, Name, Netns, RefusedCall, Reset, Retraction, SocketOptions,
-        Task, TcpState, TimeWaitSubstate, Timestamp, Transition, errno,
+        Call, ConnectFailure, Connection, Ending, Event, Leaving, Name, Netns, Process, RefusedCall, Reset, Retraction,
+        SocketOptions, Task, TcpState, TimeWaitChange, TimeWaitEvent, TimeWaitSubstate, Timestamp, Transition, errno,
     },
     output::clock::{Clock, milliseconds},
     report::Direction,
@@ -36,6 +36,9 @@ pub struct EventRecord {
     /// Who opened the connection, if that was another process
     #[serde(skip_serializing_if = "Option::is_none")]
     pub opener: Option<EventProcess>,
+    /// Who accepted the connection, if that was another process than the one that closed it, and is observed
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accepter: Option<EventProcess>,
     /// Inode number of the socket's network namespace
     pub netns: Netns,
     /// Address and port here; port 0 if none was chosen
@@ -63,6 +66,9 @@ pub struct EventRecord {
     /// `ending` `reset` and `connect_failed`: how, and why
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<Cause>,
+    /// `time_wait_left`: why
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left: Option<Leaving>,
     /// This side sent the first FIN; left out if that is not known, or nobody sent one
     #[serde(skip_serializing_if = "Option::is_none")]
     pub closed_first: Option<bool>,
@@ -98,6 +104,10 @@ pub enum EventType {
     Transition,
     /// The connection that was said to have entered TIME_WAIT did not
     Retraction,
+    /// A FIN_WAIT2 minisocket became TIME_WAIT (`--states`, where it is observed)
+    TimeWaitBegan,
+    /// A timewait socket left, where that is observed
+    TimeWaitLeft,
 }
 
 /// How a connection ended.
@@ -108,6 +118,8 @@ pub enum EndingKind {
     TimeWait,
     /// The same, but the FIN of the other side is still to come
     FinWait2,
+    /// This side closed first, but got no timewait socket: `tcp_max_tw_buckets` was reached
+    TimeWaitRefused,
     /// The other side closed first; nothing is left here
     PassiveClose,
     /// It was cut off, see `cause`
@@ -138,9 +150,11 @@ pub struct EventProcess {
     /// Name of the thread group leader
     pub comm: Name,
     /// User id, in the initial user namespace
-    pub uid: u32,
-    /// cgroup v2 id
-    pub cgroup_id: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    /// cgroup v2 id; left out in `time_wait_began` and `time_wait_left`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup_id: Option<u64>,
     /// A kernel thread, which closed the connection on someone else's behalf
     #[serde(skip_serializing_if = "is_false")]
     #[schemars(default)]
@@ -152,9 +166,21 @@ impl From<&Task> for EventProcess {
         Self {
             pid: task.key.tgid,
             comm: task.comm.clone(),
-            uid: task.uid,
-            cgroup_id: task.cgroup_id,
+            uid: Some(task.uid),
+            cgroup_id: Some(task.cgroup_id),
             kernel_thread: task.is_kernel_thread,
+        }
+    }
+}
+
+impl From<&Process> for EventProcess {
+    fn from(process: &Process) -> Self {
+        Self {
+            pid: process.key.tgid,
+            comm: process.comm.clone(),
+            uid: process.uid,
+            cgroup_id: None,
+            kernel_thread: false,
         }
     }
 }
@@ -166,15 +192,27 @@ const fn is_false(value: &bool) -> bool {
 
 impl EventRecord {
     /// The record of an event; none for what a trace does not show: announcements of processes and, without
-    /// `with_states`, transitions that neither end a connection nor concern a listener.
+    /// `with_states`, transitions that neither end a connection nor concern a listener. `owner`: of the timewait socket an
+    /// [`Event::TimeWait`] is about, which does not say it itself.
     #[must_use]
-    pub fn of(event: &Event, clock: &Clock, with_states: bool) -> Option<Self> {
+    pub fn of(event: &Event, owner: Option<&Process>, clock: &Clock, with_states: bool) -> Option<Self> {
         match event {
             Event::Transition(transition) => Self::of_transition(transition, clock, with_states),
             Event::Refused(call) => Some(Self::of_refused(call, clock)),
             Event::Retraction(retraction) => Some(Self::of_retraction(retraction, clock)),
+            Event::TimeWait(event) => Self::of_timewait(event, owner, clock, with_states),
             Event::ProcessSeen(_) => None,
         }
+    }
+
+    fn of_timewait(event: &TimeWaitEvent, owner: Option<&Process>, clock: &Clock, with_states: bool) -> Option<Self> {
+        let (kind, left) = match event.change {
+            TimeWaitChange::Became if with_states => (EventType::TimeWaitBegan, None),
+            TimeWaitChange::Became => return None,
+            TimeWaitChange::Left(why) => (EventType::TimeWaitLeft, Some(why)),
+        };
+        let process = owner.map(EventProcess::from);
+        Some(Self { process, left, ..Self::bare(kind, event.at, clock, &event.connection) })
     }
 
     fn of_transition(transition: &Transition, clock: &Clock, with_states: bool) -> Option<Self> {
@@ -186,21 +224,27 @@ impl EventRecord {
             Some(_) => EventType::ConnectionEnd,
             None => return None,
         };
-        let owner = transition.closer.as_ref().or(transition.opener.as_ref());
-        let opener = transition.opener.as_ref().filter(|opener| owner.is_some_and(|owner| owner.key != opener.key));
+        let owner = transition.closer.as_ref().or(transition.opener.as_ref()).or(transition.accepter.as_ref());
+        let is_another = |task: &&Task| owner.is_some_and(|owner| owner.key != task.key);
+        let opener = transition.opener.as_ref().filter(is_another);
+        let accepter = transition.accepter.as_ref().filter(is_another);
         let states = (with_states || is_listener).then_some((transition.old.name(), transition.new.name()));
         let errno = ending.map(|ending| ending_errno(ending, transition)).filter(|&errno| errno != 0);
         let facts = &transition.facts;
         Some(Self {
             process: owner.map(EventProcess::from),
             opener: opener.map(EventProcess::from),
+            accepter: accepter.map(EventProcess::from),
             // A listener's other side is the unspecified address, which says nothing.
             remote: (!is_listener).then(|| transition.connection.remote.to_string()),
             direction: transition.opened.filter(|_| !is_listener).map(Direction::from),
             from: states.map(|(from, _)| from),
             to: states.map(|(_, to)| to),
             ending: ending.map(EndingKind::from),
-            simultaneous: matches!(ending, Some(Ending::TimeWait { simultaneous: true, .. })),
+            simultaneous: matches!(
+                ending,
+                Some(Ending::TimeWait { simultaneous: true, .. } | Ending::TimeWaitRefused { simultaneous: true })
+            ),
             cause: ending.and_then(Cause::of),
             closed_first: ending.and((facts.fin_first || facts.fin_second).then_some(facts.fin_first)),
             errno,
@@ -235,6 +279,7 @@ impl EventRecord {
             at: clock.utc(at),
             process: None,
             opener: None,
+            accepter: None,
             netns: connection.netns,
             local: Some(connection.local.to_string()),
             remote: Some(connection.remote.to_string()),
@@ -244,6 +289,7 @@ impl EventRecord {
             ending: None,
             simultaneous: false,
             cause: None,
+            left: None,
             closed_first: None,
             call: None,
             options: None,
@@ -268,6 +314,7 @@ impl From<Ending> for EndingKind {
         match ending {
             Ending::TimeWait { substate: TimeWaitSubstate::TimeWait, .. } => Self::TimeWait,
             Ending::TimeWait { substate: TimeWaitSubstate::FinWait2, .. } => Self::FinWait2,
+            Ending::TimeWaitRefused { .. } => Self::TimeWaitRefused,
             Ending::PassiveClose => Self::PassiveClose,
             Ending::Reset(_) => Self::Reset,
             Ending::ConnectFailed(_) => Self::ConnectFailed,

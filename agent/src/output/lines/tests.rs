@@ -40,7 +40,9 @@ fn transition(old: TcpState, new: TcpState) -> Transition {
         opened: Some(OpenKind::Active),
         born: Some(Timestamp(1_115 * MS + 750_000)),
         opener: Some(task(4242, b"curl")),
+        accepter: None,
         closer: Some(task(4242, b"curl")),
+        timewait: None,
         facts: SocketFacts { established: true, ..SocketFacts::default() },
     }
 }
@@ -147,11 +149,11 @@ fn events() -> Vec<Event> {
 }
 
 fn text(lines: &Lines) -> String {
-    std::iter::once(lines.header()).chain(events().iter().filter_map(|event| lines.text(event))).collect()
+    std::iter::once(lines.header()).chain(events().iter().filter_map(|event| lines.text(event, None))).collect()
 }
 
 fn json(lines: &Lines) -> Vec<Value> {
-    let lines = events().iter().filter_map(|event| lines.json(event).unwrap()).collect::<Vec<_>>();
+    let lines = events().iter().filter_map(|event| lines.json(event, None).unwrap()).collect::<Vec<_>>();
     lines.iter().map(|line| serde_json::from_str(line.strip_suffix('\n').unwrap()).unwrap()).collect()
 }
 
@@ -177,7 +179,7 @@ fn states() {
         listener(TcpState::Close, TcpState::Listen),
     ]
     .into_iter()
-    .filter_map(|it| lines.text(&Event::Transition(Box::new(it))))
+    .filter_map(|it| lines.text(&Event::Transition(Box::new(it)), None))
     .collect();
     insta::assert_snapshot!(format!("{}{}", lines.header(), shown.concat()));
 }
@@ -185,23 +187,23 @@ fn states() {
 #[test]
 fn json_of_ends_and_failures() {
     let lines = lines(false);
-    let json: String = events().iter().filter_map(|event| lines.json(event).unwrap()).collect();
+    let json: String = events().iter().filter_map(|event| lines.json(event, None).unwrap()).collect();
     insta::assert_snapshot!(json);
 }
 
 #[test]
 fn transitions_that_end_nothing_show_only_when_asked_for() {
     let event = Event::Transition(Box::new(transition(TcpState::Established, TcpState::FinWait1)));
-    assert_eq!(lines(false).text(&event), None);
-    assert_eq!(lines(false).json(&event).unwrap(), None);
-    let value: Value = serde_json::from_str(&lines(true).json(&event).unwrap().unwrap()).unwrap();
+    assert_eq!(lines(false).text(&event, None), None);
+    assert_eq!(lines(false).json(&event, None).unwrap(), None);
+    let value: Value = serde_json::from_str(&lines(true).json(&event, None).unwrap().unwrap()).unwrap();
     assert_eq!(
         (&value["type"], &value["from"], &value["to"]),
         (&"transition".into(), &"ESTABLISHED".into(), &"FIN_WAIT1".into())
     );
     assert_eq!(value.get("ending"), None);
     let seen = Event::ProcessSeen(task(1, b"init"));
-    assert_eq!(lines(true).text(&seen), None);
+    assert_eq!(lines(true).text(&seen, None), None);
 }
 
 #[test]
@@ -220,7 +222,7 @@ fn records_are_what_the_schema_says() {
 fn no_kernel_address_leaves_the_program() {
     for lines in [lines(false), lines(true)] {
         for event in events() {
-            let both = format!("{:?}{:?}", lines.text(&event), lines.json(&event).unwrap());
+            let both = format!("{:?}{:?}", lines.text(&event, None), lines.json(&event, None).unwrap());
             for address in [format!("{SOCKET}"), format!("{SOCKET:x}"), format!("{SOCKET:X}")] {
                 assert!(!both.contains(&address), "{both}");
             }
@@ -232,7 +234,7 @@ fn no_kernel_address_leaves_the_program() {
 fn every_event_is_one_line() {
     for lines in [lines(false), lines(true)] {
         for event in events() {
-            for line in [lines.text(&event), lines.json(&event).unwrap()].into_iter().flatten() {
+            for line in [lines.text(&event, None), lines.json(&event, None).unwrap()].into_iter().flatten() {
                 assert_eq!(line.matches('\n').count(), 1, "{line:?}");
                 assert!(line.ends_with('\n') && line.chars().filter(|c| c.is_control()).count() == 1, "{line:?}");
             }

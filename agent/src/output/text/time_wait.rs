@@ -5,6 +5,7 @@ use super::{
     layout::{Column, Page, Row},
 };
 use crate::{
+    model::Leaving,
     output::words,
     report::{Destination, Direction, NetnsTimeWait, ProcessTimeWait, Report, TimeWait, UnattributedReasons},
 };
@@ -80,7 +81,17 @@ fn row(it: &ProcessTimeWait, context: Context) -> Row {
     let place = words::place(&it.process, context.with_netns);
     let mut below: Vec<_> = Some(place).filter(|place| !place.is_empty()).into_iter().collect();
     below.extend(destinations(it));
+    below.extend(turnover(it));
     Row { cells, below }
+}
+
+/// What became of those that entered and are not there now. Only reasons: that sockets are gone shows in the numbers.
+fn turnover(it: &ProcessTimeWait) -> Option<String> {
+    let mut parts: Vec<String> =
+        (it.overflowed > 0).then(|| format!("{} refused by tcp_max_tw_buckets", it.overflowed)).into_iter().collect();
+    let seen = it.left.iter().filter(|(why, _)| **why != Leaving::Unseen);
+    parts.extend(seen.map(|(why, count)| format!("{count} {}", words::leaving(*why))));
+    (!parts.is_empty()).then(|| format!("left: {}", parts.join(", ")))
 }
 
 /// Three say where the mass goes; the JSON form has more.

@@ -1,0 +1,70 @@
+//! What came and went: connections that closed, and timewait sockets that were made and left, by process.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::ledger::Owner;
+use crate::model::{Leaving, ProcessKey};
+
+/// Timewait sockets that left, by reason.
+pub type Left = BTreeMap<Leaving, u64>;
+
+/// What became of a process's connections during the session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Closes {
+    /// Connections that entered TIME_WAIT (or FIN_WAIT2 minisockets)
+    pub entered: u64,
+    /// Connections for which it sent the first FIN
+    pub closed_first: u64,
+    /// Connections that should have entered, but were refused a timewait socket
+    pub refused: u64,
+    /// FIN_WAIT2 minisockets that became TIME_WAIT
+    pub became: u64,
+    /// Timewait sockets that left. Of those that entered during the session: `entered` is their sum and what is there
+    pub left: Left,
+}
+
+/// [`Closes`] of everybody.
+#[derive(Debug, Default)]
+pub(super) struct Turnover {
+    of: HashMap<ProcessKey, Closes>,
+    /// Of connections that are nobody's
+    unowned: Closes,
+    /// Timewait sockets older than the session
+    older: Left,
+}
+
+impl Turnover {
+    pub(super) fn of(&mut self, owner: Owner) -> &mut Closes {
+        match owner {
+            Owner::Process(key) => self.of.entry(key).or_default(),
+            Owner::KernelThread | Owner::ClosedBefore => &mut self.unowned,
+        }
+    }
+
+    pub(super) fn left(&mut self, owner: Owner, why: Leaving) {
+        *self.of(owner).left.entry(why).or_default() += 1;
+    }
+
+    /// A timewait socket from before the session left.
+    pub(super) fn older_left(&mut self, why: Leaving) {
+        *self.older.entry(why).or_default() += 1;
+    }
+
+    pub(super) fn by_process(&self) -> impl Iterator<Item = (ProcessKey, &Closes)> {
+        self.of.iter().map(|(key, closes)| (*key, closes))
+    }
+
+    /// Everybody's, and nobody's.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Closes> {
+        self.of.values().chain([&self.unowned])
+    }
+
+    /// Timewait sockets that left, whoever's and however old they were.
+    pub(super) fn all_left(&self) -> Left {
+        let mut sum = self.older.clone();
+        for (why, count) in self.all().flat_map(|closes| &closes.left) {
+            *sum.entry(*why).or_default() += count;
+        }
+        sum
+    }
+}

@@ -1,0 +1,78 @@
+//! Which rung the tests run on, and what is to be expected there.
+//!
+//! `FIRSTFIN_MAX_RUNG` is `fentry`, `kprobe` or `tracepoint`: the rung that everything with a choice has to be observed
+//! on. Without it the tests take what this host allows.
+
+use std::sync::OnceLock;
+
+use firstfin::kernel::{
+    Settings,
+    plan::{Observed, Plan, Rung},
+};
+use libtest_mimic::{Failed, Trial};
+
+use crate::{
+    case::{Outcome, trials},
+    watch::Watch,
+};
+
+const VARIABLE: &str = "FIRSTFIN_MAX_RUNG";
+
+pub(crate) fn tests() -> Vec<Trial> {
+    trials!("rung": everything_is_observed_on_the_wanted_rung)
+}
+
+/// The rung asked for.
+pub(crate) fn wanted() -> Option<Rung> {
+    static WANTED: OnceLock<Option<Rung>> = OnceLock::new();
+    *WANTED.get_or_init(|| {
+        let value = std::env::var(VARIABLE).ok()?;
+        let rung = [Rung::Fentry, Rung::Kprobe, Rung::Tracepoint].into_iter().find(|rung| rung.name() == value);
+        Some(rung.unwrap_or_else(|| panic!("{VARIABLE} is {value}: fentry, kprobe or tracepoint")))
+    })
+}
+
+/// The settings of every session of these tests that wishes nothing else.
+pub(crate) fn settings() -> Settings {
+    Settings { highest_rung: wanted().unwrap_or(Rung::Fentry), ..Settings::default() }
+}
+
+/// The same for the program itself.
+pub(crate) fn arguments() -> [&'static str; 2] {
+    ["--max-rung", wanted().unwrap_or(Rung::Fentry).name()]
+}
+
+/// The rung something is observed on, in the session all tests share.
+pub(crate) fn of(observed: Observed) -> Result<Rung, Failed> {
+    Ok(rung(&Watch::shared()?.plan(), observed))
+}
+
+/// Whether it is watched going on in the kernel, by fentry programs or kprobes.
+pub(crate) fn is_upper(observed: Observed) -> Result<bool, Failed> {
+    Ok(of(observed)? < Rung::Tracepoint)
+}
+
+fn rung(plan: &Plan, observed: Observed) -> Rung {
+    plan.steps.iter().find(|step| step.observed == observed).map_or(Rung::None, |step| step.rung)
+}
+
+/// What falls to a lower rung does so silently for the other tests: they would pass, and prove less.
+fn everything_is_observed_on_the_wanted_rung() -> Outcome {
+    let Some(wanted) = wanted() else { return Ok(()) };
+    let plan = Watch::shared()?.plan();
+    for observed in [
+        Observed::TimeWaitEntered,
+        Observed::TimeWaitLeft,
+        Observed::PortConflicts,
+        Observed::NoFreePort,
+        Observed::AcceptedBy,
+    ] {
+        let expected = match (wanted, observed) {
+            // Below kprobes there is no hook that sees it.
+            (Rung::Tracepoint, Observed::TimeWaitLeft) => Rung::SockDiag,
+            _ => wanted,
+        };
+        assert_eq!(rung(&plan, observed), expected, "{observed:?}: {:#?}", plan.hooks());
+    }
+    Ok(())
+}
