@@ -33,7 +33,7 @@ enum Task {
         /// Run only the tests whose name contains this.
         filter: Option<String>,
     },
-    /// Set up, then run the kernel tests on other kernels, in emulated machines. Installs nothing, needs no root.
+    /// Set up, then run the kernel tests on other kernels, in emulated machines that need neither root nor KVM.
     Vm(vm::Wishes),
     /// Write docs/generated: manual page, completions, JSON schema, command reference.
     Docs {

@@ -46,7 +46,8 @@ round() {
     # The arguments are words.
     FIRSTFIN_MAX_RUNG=$2 "$tests" $4 >/run/out 2>/run/err </dev/null
     status=$?
-    [ -z "$load" ] || kill $load
+    # A load that was over before the tests were has not been one: a status that the tests do not have.
+    [ -z "$load" ] || kill $load || status=99
     # What a test has left running may keep the pipes open.
     for _ in 1 2 3 4 5 6 7 8 9 10; do
         kill -0 $out 2>/dev/null || kill -0 $err 2>/dev/null || break
