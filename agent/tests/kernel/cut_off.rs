@@ -18,7 +18,6 @@ pub(crate) fn tests() -> Vec<Trial> {
         disconnect,
         listener_closed_before_accept,
         reset_in_fin_wait2,
-        reset_of_a_minisocket,
         negative_linger2_after_shutdown,
         negative_linger2_at_close,
         data_after_close_before_its_ack needs Wire,
@@ -126,25 +125,6 @@ fn reset_in_fin_wait2() -> Outcome {
     scene.ended(&ours, outbound(RECEIVED, client.who(), Some(client.who())))?;
     scene.ended(&theirs, inbound(Ending::Reset(Reset::LingerZero), Some(server.who())))?;
     scene.finish(2)
-}
-
-/// An orphaned FIN_WAIT2 is a minisocket at once, and was rightly reported. Its end by RST makes no event on this rung:
-/// the claim stays, and only a dump shows that the socket is gone.
-fn reset_of_a_minisocket() -> Outcome {
-    let scene = Scene::new()?;
-    let (mut client, mut server) = (scene.actor("ff-client")?, scene.actor("ff-server")?);
-    let listener = server.listen_anywhere(Family::V4)?;
-    let (ours, theirs) = establish(&mut client, &mut server, listener)?;
-
-    client.close_in_fin_wait2(ours.socket)?;
-    scene.ended(&ours, outbound(FIN_WAIT2, client.who(), Some(client.who())))?;
-    assert_eq!(scene.net.kernel_time_wait()?, 1, "the minisocket is there");
-    server.set(theirs.socket, SocketOption::LingerZero)?;
-    server.close(theirs.socket)?;
-    scene.ended(&theirs, inbound(Ending::Reset(Reset::LingerZero), Some(server.who())))?;
-    assert_eq!(scene.net.kernel_time_wait()?, 0, "the minisocket is gone");
-    assert_eq!(scene.finish_with_claims(2)?, 1, "{}", scene.story());
-    Ok(())
 }
 
 /// Waits for the claim of this connection to be taken back.

@@ -18,8 +18,10 @@ mod case;
 mod closes;
 mod commands;
 mod cut_off;
+mod destroy;
 mod failures;
 mod families;
+mod leaves;
 mod netns;
 mod readers;
 mod refusals;
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
     tests.extend(failures::tests());
     tests.extend(families::tests());
     tests.extend(attribution::tests());
+    tests.extend(leaves::tests());
     tests.extend(sessions::tests());
     tests.extend(readers::tests());
     tests.extend(commands::tests());

@@ -29,6 +29,15 @@ pub(crate) struct Net {
 impl Net {
     /// Makes one.
     pub(crate) fn new() -> io::Result<Self> {
+        let net = Self::passing()?;
+        // The kernel gives the number of a namespace that is gone to the next one, and events are sorted by it.
+        static KEPT: Mutex<Vec<File>> = Mutex::new(Vec::new());
+        KEPT.lock().unwrap_or_else(PoisonError::into_inner).push(net.file.try_clone()?);
+        Ok(net)
+    }
+
+    /// Makes one that goes with this value and the last actor in it.
+    pub(crate) fn passing() -> io::Result<Self> {
         let file = on_a_thread(|| {
             // SAFETY: only a namespace of this thread's own is asked for; descriptors stay shared.
             unsafe { unshare_unsafe(UnshareFlags::NEWNET) }?;
@@ -40,9 +49,6 @@ impl Net {
         })?;
         let inode = file.metadata()?.ino();
         let id = Netns(u32::try_from(inode).map_err(io::Error::other)?);
-        // The kernel gives the number of a namespace that is gone to the next one, and events are sorted by it.
-        static KEPT: Mutex<Vec<File>> = Mutex::new(Vec::new());
-        KEPT.lock().unwrap_or_else(PoisonError::into_inner).push(file.try_clone()?);
         Ok(Self { file, id })
     }
 

@@ -3,8 +3,8 @@
 use std::{cell::RefCell, net::SocketAddr};
 
 use firstfin::model::{
-    Call, Connection, Ending, Event, OpenKind, RefusedCall, SocketOptions, Task, TimeWaitSubstate, Timestamp,
-    Transition,
+    Call, Connection, Ending, Event, OpenKind, RefusedCall, SocketOptions, Task, TimeWaitChange, TimeWaitSubstate,
+    Timestamp, Transition,
 };
 use libtest_mimic::Failed;
 
@@ -187,8 +187,12 @@ impl<'a> Scene<'a> {
             Event::Transition(end) => matches!(end.ending(), Some(Ending::TimeWait { .. })),
             _ => false,
         });
-        let retractions = before.iter().filter(|event| matches!(event, Event::Retraction(_)));
-        Ok(claims.count().saturating_sub(retractions.count()) as u64)
+        let taken_back = before.iter().filter(|event| match event {
+            Event::Retraction(_) => true,
+            Event::TimeWait(event) => matches!(event.change, TimeWaitChange::Left(_)),
+            _ => false,
+        });
+        Ok(claims.count().saturating_sub(taken_back.count()) as u64)
     }
 
     /// Everything that happened has been reported, and no connection has ended.

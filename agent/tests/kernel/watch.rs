@@ -121,15 +121,26 @@ impl Watch {
 
     /// Waits until the events of a namespace have what is wanted.
     pub(crate) fn wait<T>(&self, netns: Netns, what: &str, pick: impl Fn(&[Event]) -> Option<T>) -> Result<T, Failed> {
+        self.wait_for(netns, what, EVENT_WITHIN, pick)
+    }
+
+    /// The same, for no longer than `within`.
+    pub(crate) fn wait_for<T>(
+        &self,
+        netns: Netns,
+        what: &str,
+        within: Duration,
+        pick: impl Fn(&[Event]) -> Option<T>,
+    ) -> Result<T, Failed> {
         let nothing = Vec::new();
         let mut picked = None;
         let guard = lock(&self.sorted.events);
-        let waited = self.sorted.more.wait_timeout_while(guard, EVENT_WITHIN, |events| {
+        let waited = self.sorted.more.wait_timeout_while(guard, within, |events| {
             picked = pick(events.by_netns.get(&netns).unwrap_or(&nothing));
             picked.is_none()
         });
         drop(waited);
-        picked.ok_or_else(|| format!("no event within {EVENT_WITHIN:?}: {what}\n{}", self.story(netns)).into())
+        picked.ok_or_else(|| format!("no event within {within:?}: {what}\n{}", self.story(netns)).into())
     }
 
     /// Waits for the last transition of a connection's end.

@@ -68,6 +68,11 @@ impl Segment {
         self.flags() & 1 != 0
     }
 
+    /// It has the RST bit.
+    pub(crate) fn is_reset(&self) -> bool {
+        self.flags() & 4 != 0
+    }
+
     /// Bytes of data in it.
     pub(crate) fn payload(&self) -> usize {
         let tcp = self.header_length();

@@ -205,6 +205,11 @@ impl Actor {
     /// connect(2) that does not wait for the handshake; the local address is chosen when it returns.
     pub(crate) fn connect_in_background(&mut self, remote: SocketAddr) -> io::Result<Conn> {
         let socket = self.socket(Family::of(remote), &[])?;
+        self.connect_on_in_background(socket, remote)
+    }
+
+    /// The same with a socket of the caller's.
+    pub(crate) fn connect_on_in_background(&mut self, socket: Socket, remote: SocketAddr) -> io::Result<Conn> {
         let (socket, local, _) = self.opened(Command::ConnectInBackground { fd: socket.0, remote })?;
         Ok(Conn { socket, local, remote })
     }

@@ -95,6 +95,8 @@ pub(crate) enum SocketOption {
     BindAddressNoPort,
     /// TCP_LINGER2, seconds; negative: no FIN_WAIT2 at all after close()
     Linger2(i32),
+    /// TCP_REPAIR: close() says nothing to the other side
+    Repair,
 }
 
 /// What came of a step.

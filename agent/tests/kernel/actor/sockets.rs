@@ -146,6 +146,7 @@ fn set(socket: BorrowedFd<'_>, option: SocketOption) -> io::Result<()> {
         SocketOption::LingerZero => sockopt::set_socket_linger(socket, Some(Duration::ZERO))?,
         SocketOption::BindAddressNoPort => set_number(socket, libc::SOL_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?,
         SocketOption::Linger2(seconds) => set_number(socket, libc::SOL_TCP, libc::TCP_LINGER2, seconds)?,
+        SocketOption::Repair => set_number(socket, libc::SOL_TCP, libc::TCP_REPAIR, 1)?,
     }
     Ok(())
 }
