@@ -32,7 +32,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         killed_by_a_reset needs Wire,
         fin_wait2_killed_by_a_reset,
         fin_wait2_reset_by_data,
-        fin_wait2_reset_by_a_syn,
+        fin_wait2_killed_by_a_peer_that_lost_it,
         destroyed_from_outside,
         gone_with_its_namespace,
         became_time_wait,
@@ -270,20 +270,19 @@ fn fin_wait2_reset_by_data() -> Outcome {
     left(scene.watch(), pair.ours.connection(&scene.net), pair.client.who(), Leaving::ResetAfterData, SOON)
 }
 
-/// The other side has lost its end, and connects anew from the same port.
-fn fin_wait2_reset_by_a_syn() -> Outcome {
+/// The other side has lost its end, and connects anew from the same port: its SYN is answered by an ACK, and it answers
+/// that with a RST.
+fn fin_wait2_killed_by_a_peer_that_lost_it() -> Outcome {
     let scene = Scene::new()?;
     let mut pair = Pair::from_port(&scene, 41_003)?;
-    // The server closes; its client goes without a word, and comes back.
     pair.server.close_in_fin_wait2(pair.theirs.socket)?;
     scene.watch().end(pair.theirs.connection(&scene.net))?;
-    let who = pair.server.who();
     pair.client.set(pair.ours.socket, SocketOption::Repair)?;
     pair.client.close(pair.ours.socket)?;
     let socket = pair.client.socket(Family::V4, &[SocketOption::ReuseAddress(true)])?;
     pair.client.bind(socket, pair.ours.local)?;
     pair.client.connect_on_in_background(socket, pair.listener.address)?;
-    left(scene.watch(), pair.theirs.connection(&scene.net), who, Leaving::ResetAfterData, SOON)
+    left(scene.watch(), pair.theirs.connection(&scene.net), pair.server.who(), Leaving::Reset, SOON)
 }
 
 fn destroyed_from_outside() -> Outcome {

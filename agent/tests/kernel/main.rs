@@ -22,6 +22,7 @@ mod destroy;
 mod failures;
 mod families;
 mod leaves;
+mod ledger;
 mod netns;
 mod readers;
 mod refusals;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
     tests.extend(families::tests());
     tests.extend(attribution::tests());
     tests.extend(leaves::tests());
+    tests.extend(ledger::tests());
     tests.extend(sessions::tests());
     tests.extend(readers::tests());
     tests.extend(commands::tests());
