@@ -60,16 +60,17 @@ fn is_wanted_task(task: &Task) -> bool {
     }
     if config!(filter.has_comm) != 0 {
         let wanted = config!(filter.comm);
-        // Two words instead of sixteen bytes: the verifier follows every branch.
-        return halves(&wanted) == halves(&task.comm);
+        return words(&wanted) == words(&task.comm);
     }
     true
 }
 
+/// A name as two words, without what is behind its end: kernels before 5.11 leave the rest of a longer name there.
+/// Without branches, and as words instead of bytes: the verifier follows every branch.
 #[inline(always)]
-fn halves(comm: &[u8; 16]) -> (u64, u64) {
+fn words(comm: &[u8; 16]) -> (u64, u64) {
     let word = |at: usize| {
-        u64::from_ne_bytes([
+        u64::from_le_bytes([
             comm[at],
             comm[at + 1],
             comm[at + 2],
@@ -80,7 +81,13 @@ fn halves(comm: &[u8; 16]) -> (u64, u64) {
             comm[at + 7],
         ])
     };
-    (word(0), word(8))
+    let (first, second) = (word(0), word(8));
+    // The top bit of each zero byte, and maybe of bytes above the lowest one.
+    let ends = |word: u64| word.wrapping_sub(0x0101_0101_0101_0101) & !word & 0x8080_8080_8080_8080;
+    // Everything below the lowest bit set; everything if none is.
+    let before = |ends: u64| (ends & ends.wrapping_neg()).wrapping_sub(1);
+    let goes_on = 0_u64.wrapping_sub(u64::from(ends(first) == 0));
+    (first & before(ends(first)), second & before(ends(second)) & goes_on)
 }
 
 #[inline(always)]

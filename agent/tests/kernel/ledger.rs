@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use firstfin::{
     kernel::plan::Observed,
     model::{Event, Leaving, ProcessKey},
-    state::Attribution,
+    state::{Attribution, Reason},
 };
 use libtest_mimic::Trial;
 
@@ -76,7 +76,12 @@ fn twenty_thousand_connections() -> Outcome {
         }
     }
     for (connection, attribution) in &seen.attributions {
-        let Attribution::Process(key, _) = attribution else { continue };
+        let key = match attribution {
+            Attribution::Process(key, _) => key,
+            // Other tests' sessions look at the open files meanwhile, see `Task::is_bystander`.
+            Attribution::Unknown(Reason::Agent) => continue,
+            Attribution::Unknown(why) => return Err(format!("{connection:?} is nobody's: {why:?}").into()),
+        };
         let is_at_server = connection.local == listeners[1].address;
         let owner = actors[key];
         assert!(
@@ -105,7 +110,6 @@ fn twenty_thousand_connections() -> Outcome {
         lesser("of those that entered, what is there is known, and not why the others went");
     }
     assert_eq!(entered, connections as u64, "{:#?}", seen.report.time_wait);
-    assert_eq!(seen.report.time_wait.unattributed_reasons.not_seen, 0, "{:#?}", seen.report.time_wait);
     let namespace = seen.namespace(&scene.net)?;
     assert_eq!(namespace.total, namespace.kernel_total, "{namespace:?}");
     Ok(())

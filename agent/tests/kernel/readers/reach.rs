@@ -1,6 +1,15 @@
 //! What can be reached: namespaces by their processes, names and threads; processes and what they hold.
 
-use std::{fs, io, net::TcpListener, os::fd::OwnedFd, path::Path, process::Stdio, sync::mpsc, thread};
+use std::{
+    fs, io,
+    net::TcpListener,
+    os::fd::OwnedFd,
+    path::Path,
+    process::Stdio,
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use firstfin::{
     kernel::{
@@ -148,7 +157,16 @@ fn a_process_is_described_while_it_runs() -> Outcome {
     let before = ticks();
     let mut idle = Idle::start(Stdio::null())?;
     let after = ticks();
-    let sleep = procfs.by_pid(idle.pid()).ok_or("no such process")?;
+    // It has this process's name until it execs.
+    let asleep = || procfs.by_pid(idle.pid()).filter(|process| process.comm.as_str() == "sleep");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let sleep = loop {
+        match asleep() {
+            Some(sleep) => break sleep,
+            None if Instant::now() > deadline => return Err("it does not become sleep".into()),
+            None => thread::yield_now(),
+        }
+    };
     assert!((before..=after).contains(&sleep.key.start_ticks), "{before} <= {} <= {after}", sleep.key.start_ticks);
     assert!(sleep.exe.as_ref().is_some_and(|exe| exe.as_str().starts_with('/')), "{sleep:?}");
     assert_eq!((sleep.uid, sleep.netns), (Some(0), Some(netns::current()?)));

@@ -23,7 +23,9 @@ use firstfin::{
     model::{Inode, Netns, SocketRow, TcpState, TimeWaitSubstate},
 };
 use libtest_mimic::{Failed, Trial};
-use rustix::net::{AddressFamily, SocketType, bind, listen, socket, sockopt::set_socket_reuseport};
+use rustix::net::{
+    AddressFamily, SocketFlags, SocketType, bind, listen, socket, socket_with, sockopt::set_socket_reuseport,
+};
 
 use super::{Idle, inode};
 use crate::{
@@ -208,7 +210,8 @@ fn kernel_is_at_least(major: u32, minor: u32) -> io::Result<bool> {
 fn a_dump_of_a_table_that_changes_has_no_socket_twice() -> Outcome {
     let net = Net::new()?;
     let listener = || {
-        let socket: OwnedFd = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+        // A program that another test starts meanwhile must not keep it.
+        let socket: OwnedFd = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         set_socket_reuseport(&socket, true)?;
         bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 4000)))?;
         listen(&socket, 1)?;
@@ -236,7 +239,7 @@ fn a_dump_of_a_table_that_changes_has_no_socket_twice() -> Outcome {
         Outcome::Ok(())
     })?;
     // Another test may fork while the churn goes on: its child holds these sockets, too, until it execs.
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while net.inside(|| dump(net.id(), &DumpFilter::port(4000)))?.len() != steady.len() {
         assert!(Instant::now() < deadline, "sockets that are gone are still listed");
         thread::yield_now();
