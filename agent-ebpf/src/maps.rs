@@ -39,16 +39,17 @@ pub(crate) static UNSEEN: Connection = Connection {
 
 const NOBODY: Task = Task { tgid: 0, uid: 0, start_ns: 0, cgroup: 0, comm: [0; 16], flags: 0, reserved: 0 };
 
-/// A stack of transitions.
+/// Transitions that were dealt with; address 0: a free place.
 #[repr(C)]
 pub(crate) struct Done {
-    pub(crate) depth: u64,
+    /// Which place to write over next if none is free
+    pub(crate) next: u64,
     pub(crate) transitions: [Transition; Done::SIZE],
 }
 
 impl Done {
     /// A power of two, so that a mask keeps an index within.
-    pub(crate) const SIZE: usize = 4;
+    pub(crate) const SIZE: usize = 8;
 }
 
 /// What tells a transition from one that interrupts it.
@@ -128,8 +129,8 @@ pub(crate) static TASKS_SEEN: LruHashMap<u32, u64> = LruHashMap::with_max_entrie
 #[map]
 pub(crate) static CALLS: LruHashMap<u64, PendingCall> = LruHashMap::with_max_entries(4_096, 0);
 
-/// The transitions `inet_sock_set_state` has dealt with on this CPU and `inet_sock_set_state_skipped` has not looked at
-/// yet: one, or two where a packet came in between the two programs.
+/// The transitions dealt with on this CPU that the last program has not looked at yet: one, and one more for each task or
+/// interrupt that came in between.
 #[map]
 pub(crate) static DONE: PerCpuArray<Done> = PerCpuArray::with_max_entries(1, 0);
 

@@ -216,10 +216,16 @@ impl Session {
                 break;
             }
         }
-        let Losses { lost, sockets_not_followed, calls_not_followed, read_faults } = self.losses()?;
+        let Losses { lost, sockets_not_followed, calls_not_followed, details_missed, read_faults } = self.losses()?;
         let mut blind_spots = self.blind_spots.clone();
         if calls_not_followed > 0 {
             blind_spots.push(format!("{calls_not_followed} bind() or listen() calls could not be followed"));
+        }
+        if details_missed > 0 {
+            blind_spots.push(format!(
+                "{details_missed} times a detail of a connection was not seen (who accepted it, or why its connect() found \
+                 no port)"
+            ));
         }
         if read_faults > 0 {
             blind_spots.push(format!("{read_faults} reads of kernel memory failed"));

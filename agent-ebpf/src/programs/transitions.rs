@@ -39,7 +39,7 @@ const SHUTDOWN_MASK: u8 = 3;
 /// FIN_WAIT2 or CLOSING to CLOSE.
 #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
 pub(crate) fn inet_sock_set_state(ctx: RawTracePointContext) -> i32 {
-    push_done(transition(&ctx));
+    note_done(transition(&ctx));
     observe(&ctx);
     0
 }
@@ -52,11 +52,44 @@ pub(crate) fn inet_sock_set_state(ctx: RawTracePointContext) -> i32 {
 /// It does run another program, this one, after the first or in its stead.
 #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
 pub(crate) fn inet_sock_set_state_skipped(ctx: RawTracePointContext) -> i32 {
-    if !pop_done(transition(&ctx)) {
+    if !forget_done(transition(&ctx)) {
         emit::count(Counter::TakenOver);
         observe(&ctx);
     }
     0
+}
+
+/// Hook: raw tracepoint `inet_sock_set_state`
+/// Prototype and context: as above
+/// Sees: transitions that neither the first program nor one before this was run for. Since 7.0 a task can lose its CPU
+/// inside a program, and then it blocks it for all others there; so several stand between the first and the last.
+#[raw_tracepoint(tracepoint = "inet_sock_set_state")]
+pub(crate) fn inet_sock_set_state_preempted_1(ctx: RawTracePointContext) -> i32 {
+    stand_in(&ctx);
+    0
+}
+
+/// Hook: as above
+#[raw_tracepoint(tracepoint = "inet_sock_set_state")]
+pub(crate) fn inet_sock_set_state_preempted_2(ctx: RawTracePointContext) -> i32 {
+    stand_in(&ctx);
+    0
+}
+
+/// Hook: as above
+#[raw_tracepoint(tracepoint = "inet_sock_set_state")]
+pub(crate) fn inet_sock_set_state_preempted_3(ctx: RawTracePointContext) -> i32 {
+    stand_in(&ctx);
+    0
+}
+
+#[inline(always)]
+fn stand_in(ctx: &RawTracePointContext) {
+    if !is_done(transition(ctx)) {
+        emit::count(Counter::TakenOver);
+        note_done(transition(ctx));
+        observe(ctx);
+    }
 }
 
 #[inline(always)]
@@ -65,28 +98,40 @@ fn transition(ctx: &RawTracePointContext) -> Transition {
     Transition { sk: ctx.arg(0), states: u64::from(old) << 32 | u64::from(new) }
 }
 
-/// Notes that the first program was run for a transition. A full stack loses its top: that is where the leftovers of
-/// interrupted second programs are.
 #[inline(always)]
-fn push_done(transition: Transition) {
-    let Some(done) = DONE.get_ptr_mut(0) else { return };
-    // SAFETY: this CPU's own, live value. An interrupt leaves it as it found it, or with one entry more.
-    let done = unsafe { &mut *done };
-    let at = done.depth.min(Done::SIZE as u64 - 1);
-    done.transitions[at as usize & (Done::SIZE - 1)] = transition;
-    done.depth = at + 1;
+fn done() -> Option<&'static mut Done> {
+    // SAFETY: this CPU's own, live value; its members are integers, so whatever an interrupt leaves there is valid.
+    DONE.get_ptr_mut(0).map(|done| unsafe { &mut *done })
 }
 
-/// Whether the first program was run for this transition; if so, that is forgotten, and with it what an interrupt has
-/// left on top: transitions the first program has dealt with while the second one, interrupted, could not be run.
+/// Notes that a transition was dealt with. Where the last program was skipped its note stays, so a full table is one of
+/// leftovers, and they are written over in turn.
 #[inline(always)]
-fn pop_done(transition: Transition) -> bool {
-    let Some(done) = DONE.get_ptr_mut(0) else { return true };
-    // SAFETY: as above.
-    let done = unsafe { &mut *done };
+fn note_done(transition: Transition) {
+    let Some(done) = done() else { return };
+    let mut free = done.next as usize % Done::SIZE;
     for at in 0..Done::SIZE {
-        if (at as u64) < done.depth && done.transitions[at] == transition {
-            done.depth = at as u64;
+        if done.transitions[at].sk == 0 {
+            free = at;
+        }
+    }
+    done.next = done.next.wrapping_add(1);
+    done.transitions[free % Done::SIZE] = transition;
+}
+
+/// Whether a transition was dealt with.
+#[inline(always)]
+fn is_done(transition: Transition) -> bool {
+    done().is_none_or(|done| done.transitions.contains(&transition))
+}
+
+/// The same, and it is forgotten.
+#[inline(always)]
+fn forget_done(transition: Transition) -> bool {
+    let Some(done) = done() else { return true };
+    for at in 0..Done::SIZE {
+        if done.transitions[at] == transition {
+            done.transitions[at].sk = 0;
             return true;
         }
     }

@@ -73,8 +73,11 @@ pub struct Losses {
     pub lost: Lost,
     /// Sockets not followed because the table was full
     pub sockets_not_followed: u64,
-    /// Calls not followed because their table was full
+    /// Calls not followed because their table was full, or a program was skipped
     pub calls_not_followed: u64,
+    /// Calls of programs that were skipped and cost a detail: who accepted, what the search for a port came back with,
+    /// what a timewait socket is called
+    pub details_missed: u64,
     /// Reads of kernel memory that failed
     pub read_faults: u64,
 }
@@ -147,28 +150,39 @@ impl Programs {
                 refused_calls: sum(Counter::LostSyscall)?,
                 processes: sum(Counter::LostTask)?,
                 timewait: sum(Counter::LostTimeWait)?,
-                skipped_programs: self.skipped(sum(Counter::TakenOver)?),
+                // Less those that another program took over.
+                skipped_programs: self.skipped(is_first_hand).saturating_sub(sum(Counter::TakenOver)?),
             },
             sockets_not_followed: sum(Counter::SocketsFull)?,
-            calls_not_followed: sum(Counter::CallsFull)?,
+            calls_not_followed: sum(Counter::CallsFull)? + self.skipped(|name| name.starts_with("sys_")),
+            details_missed: self.skipped(is_detail),
             read_faults: sum(Counter::ReadFault)?,
         })
     }
 
-    /// Calls the kernel skipped because the same program was running on that CPU: an interrupt inside a system call.
-    ///
-    /// Less those that the second program took over. A skipped `tcp_destroy_sock` costs nothing, and the second program
-    /// has nothing to do where the first one runs.
-    fn skipped(&self, taken_over: u64) -> u64 {
-        let harmless = [names::TCP_DESTROY_SOCK, names::INET_SOCK_SET_STATE_SKIPPED];
-        let skipped: u64 = self
-            .ebpf
-            .programs()
-            .filter(|(name, _)| !harmless.contains(name))
-            .filter_map(|(_, program)| recursion_misses(program.fd().ok()?.as_fd()))
-            .sum();
-        skipped.saturating_sub(taken_over)
+    /// Calls the kernel skipped because the same program was running on that CPU, of programs that `counts`.
+    fn skipped(&self, counts: impl Fn(&str) -> bool) -> u64 {
+        let programs = self.ebpf.programs().filter(|(name, _)| counts(name));
+        programs.filter_map(|(_, program)| recursion_misses(program.fd().ok()?.as_fd())).sum()
     }
+}
+
+/// Whether a skipped call of this program costs a detail and nothing else: the same is told by another one.
+fn is_detail(name: &str) -> bool {
+    ["inet_csk_accept", "hash_connect", "inet_csk_get_port", "inet_twsk_alloc", "inet_twsk_hashdance"]
+        .iter()
+        .any(|function| name.contains(function))
+}
+
+/// Whether a skipped call of this program costs a record, unless another program took it over.
+///
+/// A skipped `tcp_destroy_sock` costs nothing, and the last of the programs for transitions has nothing to do where
+/// one before it runs.
+fn is_first_hand(name: &str) -> bool {
+    !is_detail(name)
+        && !name.starts_with("sys_")
+        && ![names::TCP_DESTROY_SOCK, names::INET_SOCK_SET_STATE_SKIPPED].contains(&name)
+        && !names::INET_SOCK_SET_STATE_PREEMPTED.contains(&name)
 }
 
 /// `recursion_misses` of a program, since Linux 5.12; before that nothing is skipped.

@@ -6,6 +6,7 @@
 
 mod ladders;
 
+use agent_ebpf::names;
 use serde::{Deserialize, Serialize};
 
 use self::ladders::{LADDERS, Ladder, Need, Pick};
@@ -188,10 +189,16 @@ impl Plan {
 
     /// Leaves the rung of a step, which could not be carried out, for the next one below.
     pub fn fall(&mut self, step: usize, why: String) {
-        if let (Some(step), Some(ladder)) = (self.steps.get_mut(step), LADDERS.get(step)) {
-            let mut refused = std::mem::take(&mut step.refused);
-            refused.push((step.rung, why));
-            *step = climb(ladder, &self.facts, self.highest, refused);
+        let (Some(fallen), Some(ladder)) = (self.steps.get_mut(step), LADDERS.get(step)) else { return };
+        let mut refused = std::mem::take(&mut fallen.refused);
+        refused.push((fallen.rung, why.clone()));
+        *fallen = climb(ladder, &self.facts, self.highest, refused);
+        // On the tracepoint rung the system calls tell of conflicts, too.
+        if ladder.observed == Observed::RefusedCalls {
+            let leans = |step: &Step| step.observed == Observed::PortConflicts && step.rung == Rung::Tracepoint;
+            if let Some(leaning) = self.steps.iter().position(leans) {
+                self.fall(leaning, why);
+            }
         }
     }
 }
@@ -204,13 +211,27 @@ pub fn plan(facts: &HostFacts, highest: Rung) -> Result<Plan, StartError> {
     if let Some(obstacle) = obstacles(facts).into_iter().next() {
         return Err(obstacle);
     }
-    let steps = outlook(facts, highest);
+    let mut steps = outlook(facts, highest);
+    if has_preemptible_tracepoints(facts)
+        && let Some(transitions) = steps.iter_mut().find(|step| step.observed == Observed::Transitions)
+    {
+        // The last program of the step has to stay the last.
+        let at = transitions.programs.len().saturating_sub(1);
+        let attachment = Attachment::RawTracepoint(names::INET_SOCK_SET_STATE);
+        let stand_ins = names::INET_SOCK_SET_STATE_PREEMPTED.map(|name| Program { name, attachment });
+        transitions.programs.splice(at..at, stand_ins);
+    }
     let needs_tracefs = steps
         .iter()
         .flat_map(|step| &step.programs)
         .any(|program| matches!(program.attachment, Attachment::Tracepoint(..)));
     let mount_tracefs = needs_tracefs && facts.tracefs == Tracefs::Mountable;
     Ok(Plan { steps, mount_tracefs, facts: facts.clone(), highest })
+}
+
+/// Since 7.0 a tracepoint no longer disables preemption for its programs (include/linux/tracepoint.h).
+fn has_preemptible_tracepoints(facts: &HostFacts) -> bool {
+    facts.kernel.split('.').next().and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major >= 7)
 }
 
 /// Every function that decides about a rung: by whether the kernel has it, and with how many arguments.

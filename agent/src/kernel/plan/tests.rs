@@ -151,6 +151,27 @@ fn a_rung_that_cannot_be_carried_out_is_left_for_the_next_and_says_why() {
 }
 
 #[test]
+fn conflicts_are_not_seen_where_the_system_calls_that_tell_of_them_are_not() {
+    let mut plan = plan(&host(), Rung::Tracepoint).expect("nothing in the way");
+    let number = plan.steps.iter().position(|step| step.observed == Observed::RefusedCalls).expect("a step");
+    plan.fall(number, "EPERM".to_owned());
+    assert_eq!(step(&plan, Observed::RefusedCalls).rung, Rung::None);
+    assert_eq!(step(&plan, Observed::PortConflicts).rung, Rung::None);
+}
+
+#[test]
+fn where_tasks_lose_the_cpu_in_programs_there_are_more_of_them() {
+    let of = |kernel: &str| {
+        let plan = plan(&HostFacts { kernel: kernel.to_owned(), ..host() }, Rung::Fentry).expect("nothing in the way");
+        step(&plan, Observed::Transitions).programs.iter().map(|program| program.name).collect::<Vec<_>>()
+    };
+    let (first, last) = (names::INET_SOCK_SET_STATE, names::INET_SOCK_SET_STATE_SKIPPED);
+    assert_eq!(of("6.18.15-cloud-amd64"), [first, last]);
+    let [one, two, three] = names::INET_SOCK_SET_STATE_PREEMPTED;
+    assert_eq!(of("7.3.4+deb13-cloud-amd64"), [first, one, two, three, last]);
+}
+
+#[test]
 fn no_better_rung_than_the_one_wanted_is_taken() {
     let plan = plan(&host(), Rung::Tracepoint).expect("nothing in the way");
     assert_eq!(step(&plan, Observed::TimeWaitLeft).rung, Rung::SockDiag);
