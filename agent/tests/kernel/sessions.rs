@@ -1,6 +1,6 @@
 //! Sessions with wishes of their own: filters, every transition, too little room, and what was there before them.
 
-use std::{collections::HashMap, net::Ipv4Addr};
+use std::collections::HashMap;
 
 use agent_ebpf::Filter;
 use firstfin::{
@@ -23,7 +23,6 @@ pub(crate) fn tests() -> Vec<Trial> {
     trials!("sessions":
         sockets_from_before,
         holder_is_named,
-        timewait_holder_is_named_after_its_exit,
         retracted_claim_is_not_counted,
         minisocket_killed_by_a_reset_is_not_counted,
         every_transition,
@@ -121,41 +120,6 @@ fn holder_is_named() -> Outcome {
     assert_eq!((found.kind, found.sockets), (HolderKind::Listener, 1), "{found:?}");
     let process = found.process.as_ref().ok_or_else(|| format!("holder without a process: {found:?}"))?;
     assert_eq!((process.pid, &process.comm), (holder.pid(), &holder.who().comm));
-    Ok(())
-}
-
-/// The classic: a server is restarted without SO_REUSEADDR, and the TIME_WAIT its predecessor left has the port.
-fn timewait_holder_is_named_after_its_exit() -> Outcome {
-    let scene = Scene::new()?;
-    let mut client = scene.actor("ff-client")?;
-    let (port, seen) = watch::session(&Wishes::of(&scene.net), || {
-        let mut server = scene.actor("ff-server-1")?;
-        let socket = server.socket(Family::V4, &[])?;
-        server.bind(socket, (Ipv4Addr::LOCALHOST, 8_080).into())?;
-        let listener = server.listen_on(socket, 8)?;
-        let (ours, theirs) = establish(&mut client, &mut server, listener)?;
-        server.close(theirs.socket)?;
-        client.receive_end(ours.socket)?;
-        client.close(ours.socket)?;
-        scene.watch().end(ours.connection(&scene.net))?;
-        let first = server.exit()?;
-
-        let mut server = scene.actor("ff-server-2")?;
-        let socket = server.socket(Family::V4, &[])?;
-        assert_eq!(errno_of(server.bind(socket, listener.address))?, libc::EADDRINUSE);
-        scene.mark()?;
-        Ok((first, server.exit()?))
-    })?;
-
-    let (first, second) = port;
-    let failure = seen.report.bind_failures.iter().find(|failure| failure.netns == scene.net.id());
-    let failure = failure.ok_or("no bind failure")?;
-    assert_eq!((failure.process.pid, &failure.process.comm), (second.key.tgid, &second.comm));
-    let [found] = &failure.holders[..] else { return Err(format!("one holder expected: {failure:?}").into()) };
-    assert_eq!((found.kind, found.local.as_str()), (HolderKind::TimeWait, "127.0.0.1:8080"), "{found:?}");
-    assert!(found.seconds_left.is_some_and(|left| (40..=60).contains(&left)), "{found:?}");
-    let process = found.process.as_ref().ok_or_else(|| format!("holder without a process: {found:?}"))?;
-    assert_eq!((process.pid, &process.comm, process.exited), (first.key.tgid, &first.comm, true));
     Ok(())
 }
 
