@@ -97,29 +97,36 @@ fn end_in(events: &[Event], connection: Connection) -> Result<Transition, Failed
     end.ok_or_else(|| format!("no end of {connection:?} in the session").into())
 }
 
-/// A refused bind() is reported with whoever holds the port.
+/// A refused bind() is reported with whoever holds the port, to each that was refused.
 fn holder_is_named() -> Outcome {
     let scene = Scene::new()?;
-    let (mut holder, mut intruder) = (scene.actor("ff-holder")?, scene.actor("ff-intruder")?);
+    let mut holder = scene.actor("ff-holder")?;
+    let mut intruders = [scene.actor("ff-intruder")?, scene.actor("ff-another")?];
     let listener = holder.listen_anywhere(Family::V4)?;
     let ((), seen) = watch::session(&Wishes::of(&scene.net), || {
         for _ in 0..3 {
-            let socket = intruder.socket(Family::V4, &[])?;
-            assert_eq!(errno_of(intruder.bind(socket, listener.address))?, libc::EADDRINUSE);
+            for intruder in &mut intruders {
+                let socket = intruder.socket(Family::V4, &[])?;
+                assert_eq!(errno_of(intruder.bind(socket, listener.address))?, libc::EADDRINUSE);
+            }
         }
         scene.mark()?;
         Ok(())
     })?;
 
-    let failures: Vec<_> = seen.report.bind_failures.iter().filter(|failure| failure.netns == scene.net.id()).collect();
-    let [failure] = failures[..] else { return Err(format!("one failure expected: {failures:?}").into()) };
-    assert_eq!((failure.call, failure.errno, failure.count), (Call::Bind, libc::EADDRINUSE.unsigned_abs(), 3));
-    assert_eq!(failure.local.as_deref(), Some(&*listener.address.to_string()));
-    assert_eq!((failure.process.pid, &failure.process.comm), (intruder.pid(), &intruder.who().comm));
-    let [found] = &failure.holders[..] else { return Err(format!("one holder expected: {failure:?}").into()) };
-    assert_eq!((found.kind, found.sockets), (HolderKind::Listener, 1), "{found:?}");
-    let process = found.process.as_ref().ok_or_else(|| format!("holder without a process: {found:?}"))?;
-    assert_eq!((process.pid, &process.comm), (holder.pid(), &holder.who().comm));
+    let failures = &seen.report.bind_failures;
+    assert_eq!(failures.len(), 2, "{failures:?}");
+    for intruder in &intruders {
+        let failure = failures.iter().find(|failure| failure.process.pid == intruder.pid());
+        let failure = failure.ok_or_else(|| format!("{:?} is not in {failures:?}", intruder.who()))?;
+        assert_eq!((failure.call, failure.errno, failure.count), (Call::Bind, libc::EADDRINUSE.unsigned_abs(), 3));
+        assert_eq!(failure.local.as_deref(), Some(&*listener.address.to_string()));
+        assert_eq!((failure.netns, &failure.process.comm), (scene.net.id(), &intruder.who().comm));
+        let [found] = &failure.holders[..] else { return Err(format!("one holder expected: {failure:?}").into()) };
+        assert_eq!((found.kind, found.sockets), (HolderKind::Listener, 1), "{found:?}");
+        let process = found.process.as_ref().ok_or_else(|| format!("holder without a process: {found:?}"))?;
+        assert_eq!((process.pid, &process.comm), (holder.pid(), &holder.who().comm));
+    }
     Ok(())
 }
 

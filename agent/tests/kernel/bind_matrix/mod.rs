@@ -61,6 +61,8 @@ fn listeners() -> Outcome {
         (listening("0.0.0.0", REUSE), bind("127.0.0.1", REUSE).refused()),
         (listening("127.0.0.1", REUSE), bind("0.0.0.0", REUSE).refused()),
         (listening("127.0.0.1", PLAIN), bind("127.0.0.2", PLAIN).granted()),
+        (listening("127.0.0.1", PLAIN).with_a_neighbour(), bind("127.0.0.1", PLAIN).refused()),
+        (listening("::1", PLAIN).with_a_neighbour(), bind("::1", PLAIN).refused()),
         (listening("::1", PLAIN), bind("::1", PLAIN).refused()),
         (listening("::1", PLAIN), bind("::1", ONLY_V6).refused()),
     ])
@@ -163,6 +165,8 @@ fn no_free_port() -> Outcome {
         ask()?;
 
         scene.net.sysctl("ipv4/ip_local_port_range", "45002 45003")?;
+        // Or the second connection may get the first one's port, and one is free.
+        scene.net.sysctl("ipv4/tcp_tw_reuse", "0")?;
         for _ in 0..2 {
             let (ours, theirs) = establish(&mut holder, &mut peer, listener)?;
             scene.leave_time_wait((&mut holder, ours), (&mut peer, theirs))?;

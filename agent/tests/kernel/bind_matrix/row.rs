@@ -20,6 +20,8 @@ pub(super) type Row = (There, Wants);
 pub(super) struct There {
     pub(super) kind: Kind,
     pub(super) claim: Claim,
+    /// Another process listens at the same port of another address
+    pub(super) has_neighbour: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,29 +59,33 @@ const fn claim(address: &'static str, options: &'static [SocketOption]) -> Claim
     Claim { address, options, protocol: Protocol::Tcp }
 }
 
+const fn there(kind: Kind, claim: Claim) -> There {
+    There { kind, claim, has_neighbour: false }
+}
+
 /// A listener.
 pub(super) const fn listening(address: &'static str, options: &'static [SocketOption]) -> There {
-    There { kind: Kind::Listening, claim: claim(address, options) }
+    there(Kind::Listening, claim(address, options))
 }
 
 /// A socket that is bound and nothing else.
 pub(super) const fn bound(address: &'static str, options: &'static [SocketOption]) -> There {
-    There { kind: Kind::Bound, claim: claim(address, options) }
+    there(Kind::Bound, claim(address, options))
 }
 
 /// What a server has left that closed first and is gone.
 pub(super) const fn time_wait(address: &'static str, options: &'static [SocketOption]) -> There {
-    There { kind: Kind::TimeWaitOfServer, claim: claim(address, options) }
+    there(Kind::TimeWaitOfServer, claim(address, options))
 }
 
 /// A client's connection, from a port of the kernel's choice.
 pub(super) const fn client(address: &'static str) -> There {
-    There { kind: Kind::Client, claim: claim(address, &[]) }
+    there(Kind::Client, claim(address, &[]))
 }
 
 /// What a client has left that closed first.
 pub(super) const fn client_in_time_wait(address: &'static str) -> There {
-    There { kind: Kind::TimeWaitOfClient, claim: claim(address, &[]) }
+    there(Kind::TimeWaitOfClient, claim(address, &[]))
 }
 
 /// bind() to the port that is held.
@@ -97,6 +103,11 @@ impl There {
     /// Another protocol than TCP.
     pub(super) const fn over(self, protocol: Protocol) -> Self {
         Self { claim: Claim { protocol, ..self.claim }, ..self }
+    }
+
+    /// Somebody else has the port at another address, which is in nobody's way.
+    pub(super) const fn with_a_neighbour(self) -> Self {
+        Self { has_neighbour: true, ..self }
     }
 
     /// As what it is to be named.
