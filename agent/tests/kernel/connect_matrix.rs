@@ -116,6 +116,7 @@ fn failure_of(event: &Event, who: &Fork) -> Option<Failure> {
     let ending @ Ending::ConnectFailed(cause) = end.ending()? else { return None };
     let opener = end.opener.as_ref().map(|task| (task.key, &task.comm));
     assert_eq!((end.opened, opener), (Some(OpenKind::Active), Some((who.key, &who.comm))), "{end:?}");
+    assert_eq!(end.facts.port_bound, cause == ConnectFailure::TupleInUse, "{end:?}");
     Some(Failure { cause, errno: ending.connect_errno(end), connection: end.connection })
 }
 
