@@ -3,7 +3,7 @@
 //! One task reads the ring buffer and feeds the state; there is no second writer and no lock. What takes long (a census,
 //! the search for the holders of a port) runs on a thread of its own, and its result is fed in like an event.
 
-use std::{collections::HashSet, io, time::Duration};
+use std::{collections::HashSet, io, net::IpAddr, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
@@ -26,7 +26,7 @@ use crate::{
     report::{Host, Report, SessionFacts, build},
     state::{
         Attribution, Input, Limits, State,
-        failures::{HolderSeen, HoldersSeen},
+        failures::{HolderSeen, HoldersSeen, RefusedKey},
     },
 };
 
@@ -303,7 +303,7 @@ impl Session {
             && has_port
             && self.pending.len() < MAX_PENDING_LOOKUPS
             && self.state.wants_holders(&call)
-            && !self.pending.iter().any(|pending| pending.netns == call.netns && pending.local == call.local)
+            && !self.pending.iter().any(|pending| RefusedKey::of(pending) == RefusedKey::of(&call))
         {
             self.pending.push(call);
         }
@@ -394,8 +394,8 @@ impl Session {
         }
         if seen.is_empty() {
             return HoldersSeen::Failed(
-                "no socket with this port was found in its namespace any more: it was let go in the meantime, or it is \
-                 one this kernel does not list (bound and nothing else, before Linux 6.8)"
+                "no socket that has this address and port was found in its namespace any more: it was let go in the \
+                 meantime, or it is one this kernel does not list (bound and nothing else, before Linux 6.8)"
                     .to_owned(),
             );
         }
@@ -407,9 +407,10 @@ fn take_census(procfs: &Procfs) -> Census {
     census::take(procfs, &DumpFilter::time_wait(), None, &boottime)
 }
 
-/// Every socket of the namespace that has the port the call asked for. A socket whose bind() was refused has none.
+/// Every socket of the namespace that has what the call asked for. A socket whose bind() was refused has no port.
 fn look_for_holders(procfs: &Procfs, call: &RefusedCall) -> Found {
-    let port = call.local.map(|local| local.port()).unwrap_or_default();
+    let Some(asked) = call.local else { return Err("what it asked for could not be read".to_owned()) };
+    let port = asked.port();
     let only: HashSet<Netns> = HashSet::from([call.netns]);
     let mut census = census::take(procfs, &DumpFilter::port(port), Some(&only), &boottime);
     let Some(namespace) = census.namespaces.pop() else {
@@ -417,8 +418,26 @@ fn look_for_holders(procfs: &Procfs, call: &RefusedCall) -> Found {
         return Err(why);
     };
     let mut rows = namespace.rows;
-    rows.retain(|row| row.connection.local.port() == port && row.state != TcpState::Close);
+    rows.retain(|row| {
+        let local = row.connection.local;
+        local.port() == port && row.state != TcpState::Close && overlap(asked.ip(), call.options.v6_only, local.ip())
+    });
     Ok((rows, procfs.socket_holders()))
+}
+
+/// Whether a socket at the address `held` can be in the way of one that asks for `asked`: neighbours that share nothing
+/// but the port are not. (`ipv6_rcv_saddr_equal()`; of a holder at `[::]` it is not known whether it leaves IPv4 alone.)
+const fn overlap(asked: IpAddr, v6_only: bool, held: IpAddr) -> bool {
+    match (asked, held) {
+        (IpAddr::V4(asked), IpAddr::V4(held)) => {
+            asked.is_unspecified() || held.is_unspecified() || asked.to_bits() == held.to_bits()
+        }
+        (IpAddr::V6(asked), IpAddr::V6(held)) => {
+            asked.is_unspecified() || held.is_unspecified() || asked.to_bits() == held.to_bits()
+        }
+        (IpAddr::V4(_), IpAddr::V6(held)) => held.is_unspecified(),
+        (IpAddr::V6(asked), IpAddr::V4(_)) => asked.is_unspecified() && !v6_only,
+    }
 }
 
 fn host() -> Host {
@@ -427,5 +446,31 @@ fn host() -> Host {
         name: Name::from_bytes(uname.nodename().to_bytes()),
         kernel: Name::from_bytes(uname.release().to_bytes()),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_shares_the_address_is_in_the_way() {
+        let overlaps = |asked: &str, held: &str| overlap(asked.parse().unwrap(), false, held.parse().unwrap());
+        for (one, other) in [
+            ("127.0.0.1", "127.0.0.1"),
+            ("127.0.0.1", "0.0.0.0"),
+            ("127.0.0.1", "::"),
+            ("0.0.0.0", "::"),
+            ("::1", "::1"),
+            ("::1", "::"),
+        ] {
+            assert!(overlaps(one, other) && overlaps(other, one), "{one} {other}");
+        }
+        for (one, other) in [("127.0.0.1", "127.0.0.2"), ("127.0.0.1", "::1"), ("0.0.0.0", "::1"), ("::1", "::2")] {
+            assert!(!overlaps(one, other) && !overlaps(other, one), "{one} {other}");
+        }
+        let everywhere = "::".parse().unwrap();
+        assert!(!overlap(everywhere, true, "0.0.0.0".parse().unwrap()));
+        assert!(overlap(everywhere, true, "::1".parse().unwrap()));
     }
 }

@@ -1,6 +1,6 @@
 //! The search for a local port: bind() and listen() that lose a conflict, connect() that finds none.
 
-use agent_ebpf::{Call, Counter};
+use agent_ebpf::{Address, Call, Counter};
 use aya_ebpf::{
     bindings::BPF_ANY,
     helpers::bpf_get_current_pid_tgid,
@@ -15,6 +15,9 @@ use crate::{
 };
 
 const LISTEN: u8 = 10;
+const AF_INET6: u16 = 10;
+/// `skc_ipv6only` in the byte of the options
+const V6_ONLY: u8 = 0x20;
 const EADDRINUSE: u32 = 98;
 
 /// Hook: fexit `inet_csk_get_port`
@@ -106,14 +109,23 @@ fn searched(sk: u64, port: u16, result: i32) {
     let errno = if result < 0 { result.unsigned_abs() } else { EADDRINUSE };
     let call = if socket::state(sk) == LISTEN { Call::Listen } else { Call::Bind };
     let family = socket::family(sk);
-    let mut pending =
-        PendingCall { sk, address: [0; 16], port, family, reuse: socket::reuse(sk), is_reported: 0, reserved: [0; 2] };
-    socket::read_local_address(sk, family, (&raw mut pending.address).cast());
-    emit::refused(call, &pending, errno);
-    if let Some(pending) = CALLS.get_ptr_mut(bpf_get_current_pid_tgid()) {
-        // SAFETY: the entry is this thread's, which is here and not in another call.
-        unsafe { (*pending).is_reported = 1 };
+    let mut address = Address([0; 16]);
+    socket::read_local_address(sk, family, &raw mut address);
+    let mut reuse = socket::reuse(sk);
+    if family == AF_INET6 && address.0 != [0; 16] {
+        // __inet6_bind() sets the bit itself for as long as it asks for a certain address.
+        reuse &= !V6_ONLY;
     }
+    if let Some(entered) = CALLS.get_ptr_mut(bpf_get_current_pid_tgid()) {
+        // SAFETY: the entry is this thread's, which is here and not in another call.
+        let entered = unsafe { &mut *entered };
+        entered.is_reported = 1;
+        if entered.sk == sk {
+            reuse = entered.reuse;
+        }
+    }
+    let pending = PendingCall { sk, address: address.0, port, family, reuse, is_reported: 1, reserved: [0; 2] };
+    emit::refused(call, &pending, errno);
 }
 
 /// A connect() looked for a port, or for whether its four numbers are free.

@@ -16,8 +16,12 @@ pub(crate) enum Need {
     Wire,
     /// io_uring
     Uring,
+    /// bind() and listen() through io_uring
+    UringBind,
     /// MPTCP sockets
     Mptcp,
+    /// IP_LOCAL_PORT_RANGE
+    PortRange,
 }
 
 impl Need {
@@ -25,6 +29,8 @@ impl Need {
         match self {
             Self::Wire => wire::is_usable().err(),
             Self::Uring => actor::is_uring_usable().err(),
+            Self::UringBind => actor::has_uring_bind().err(),
+            Self::PortRange => actor::is_port_range_usable().err(),
             Self::Mptcp => rustix::net::socket(
                 rustix::net::AddressFamily::INET,
                 rustix::net::SocketType::STREAM,

@@ -14,9 +14,11 @@
 
 mod actor;
 mod attribution;
+mod bind_matrix;
 mod case;
 mod closes;
 mod commands;
+mod connect_matrix;
 mod cut_off;
 mod destroy;
 mod failures;
@@ -54,6 +56,8 @@ fn main() -> ExitCode {
         }
     }));
     let mut tests = rung::tests();
+    tests.extend(bind_matrix::tests());
+    tests.extend(connect_matrix::tests());
     tests.extend(closes::tests());
     tests.extend(cut_off::tests());
     tests.extend(failures::tests());

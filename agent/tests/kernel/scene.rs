@@ -24,6 +24,9 @@ pub(crate) struct Scene<'a> {
     markers: RefCell<Vec<(SocketAddr, Timestamp)>>,
 }
 
+/// A user without rights.
+pub(crate) const NOBODY: u32 = 65_534;
+
 /// How the end of a connection is to be reported.
 #[derive(Clone, Copy)]
 pub(crate) struct Expected<'a> {
@@ -137,6 +140,19 @@ impl<'a> Scene<'a> {
             self.assert_is(end.closer.as_ref(), expected.closer, &format!("closer of {what}"));
         }
         Ok(end)
+    }
+
+    /// One side closes, then the other, and the first is left in TIME_WAIT proper.
+    pub(crate) fn leave_time_wait(
+        &self,
+        (closer, ours): (&mut Actor, Conn),
+        (other, theirs): (&mut Actor, Conn),
+    ) -> Outcome {
+        closer.close(ours.socket)?;
+        other.receive_end(theirs.socket)?;
+        other.close(theirs.socket)?;
+        // The ACK of the last FIN came from there.
+        self.watch.end(theirs.connection(&self.net)).map(drop)
     }
 
     /// Compares a reported process: pid, start time and name.

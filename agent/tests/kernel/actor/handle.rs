@@ -266,10 +266,16 @@ impl Actor {
 
     /// _exit(2) with everything open.
     pub(crate) fn exit(mut self) -> io::Result<Fork> {
+        self.leave()?;
+        Ok(self.who.clone())
+    }
+
+    /// The same, for one that others are still to be compared with. It answers no more.
+    pub(crate) fn leave(&mut self) -> io::Result<()> {
         self.done(Command::Exit)?;
         // A process lets go of its descriptors before it can be waited for.
         self.process.wait()?;
-        Ok(self.who.clone())
+        Ok(())
     }
 
     /// SIGKILL with everything open.

@@ -11,7 +11,8 @@ mod protocol;
 mod sockets;
 mod uring;
 
-pub(crate) use handle::{Actor, Conn, Fork, Listener, establish};
+pub(crate) use handle::{Actor, Conn, Fork, Listener, Socket, establish};
 pub(crate) use process::run;
 pub(crate) use protocol::{Command, Family, Protocol, SocketOption};
-pub(crate) use uring::is_usable as is_uring_usable;
+pub(crate) use sockets::is_port_range_usable;
+pub(crate) use uring::{has_bind as has_uring_bind, is_usable as is_uring_usable};

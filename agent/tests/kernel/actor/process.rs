@@ -79,6 +79,8 @@ fn carry_out(command: Command, sockets: &mut Sockets) -> io::Result<Reply> {
             sockets.describe(fd)
         }
         Command::UringClose { fd } => uring::close(sockets.take(fd)?).map(|()| Reply::Done),
+        Command::UringBind { fd, address } => uring::bind(sockets.get(fd)?, address).map(|()| Reply::Done),
+        Command::UringListen { fd, backlog } => uring::listen(sockets.get(fd)?, backlog).map(|()| Reply::Done),
         command => sockets.carry_out(command),
     }
 }

@@ -57,6 +57,10 @@ pub(crate) enum Command {
     UringConnect { fd: RawFd, remote: SocketAddr },
     /// close() through io_uring
     UringClose { fd: RawFd },
+    /// bind() through io_uring
+    UringBind { fd: RawFd, address: SocketAddr },
+    /// listen() through io_uring
+    UringListen { fd: RawFd, backlog: i32 },
 }
 
 /// Address family of a socket.
@@ -93,6 +97,8 @@ pub(crate) enum SocketOption {
     LingerZero,
     /// IP_BIND_ADDRESS_NO_PORT
     BindAddressNoPort,
+    /// IP_LOCAL_PORT_RANGE: first and last port the kernel may choose
+    LocalPortRange(u16, u16),
     /// TCP_LINGER2, seconds; negative: no FIN_WAIT2 at all after close()
     Linger2(i32),
     /// TCP_REPAIR: close() says nothing to the other side

@@ -144,11 +144,24 @@ fn set(socket: BorrowedFd<'_>, option: SocketOption) -> io::Result<()> {
         SocketOption::ReusePort(value) => sockopt::set_socket_reuseport(socket, value)?,
         SocketOption::V6Only(value) => sockopt::set_ipv6_v6only(socket, value)?,
         SocketOption::LingerZero => sockopt::set_socket_linger(socket, Some(Duration::ZERO))?,
+        SocketOption::LocalPortRange(first, last) => set_port_range(socket, first, last)?,
         SocketOption::BindAddressNoPort => set_number(socket, libc::SOL_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?,
         SocketOption::Linger2(seconds) => set_number(socket, libc::SOL_TCP, libc::TCP_LINGER2, seconds)?,
         SocketOption::Repair => set_number(socket, libc::SOL_TCP, libc::TCP_REPAIR, 1)?,
     }
     Ok(())
+}
+
+/// Whether this kernel has `IP_LOCAL_PORT_RANGE`, or why not.
+pub(crate) fn is_port_range_usable() -> Result<(), String> {
+    let ready = open(Family::V4, Protocol::Tcp).and_then(|socket| set_port_range(socket.as_fd(), 40_000, 40_001));
+    ready.map_err(|error| format!("IP_LOCAL_PORT_RANGE: {error}"))
+}
+
+fn set_port_range(socket: BorrowedFd<'_>, first: u16, last: u16) -> io::Result<()> {
+    // include/uapi/linux/in.h (Linux 6.3)
+    const IP_LOCAL_PORT_RANGE: i32 = 51;
+    set_number(socket, libc::SOL_IP, IP_LOCAL_PORT_RANGE, (i32::from(last) << 16) | i32::from(first))
 }
 
 fn set_number(socket: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> io::Result<()> {

@@ -1,4 +1,4 @@
-//! connect() and close() through io_uring, which pass no system call of that name.
+//! Calls through io_uring, which pass no system call of their name.
 
 use std::{
     io,
@@ -6,12 +6,32 @@ use std::{
     os::fd::{AsRawFd as _, BorrowedFd, IntoRawFd as _, OwnedFd},
 };
 
-use io_uring::{IoUring, opcode, squeue, types};
+use io_uring::{IoUring, Probe, opcode, squeue, types};
 use rustix::net::addr::SocketAddrArg as _;
 
 /// Whether this kernel lets this process use io_uring, or why not.
 pub(crate) fn is_usable() -> Result<(), String> {
     IoUring::new(2).map(drop).map_err(|error| format!("io_uring_setup: {error}"))
+}
+
+/// Whether bind() and listen() are among what this kernel does through io_uring (Linux 6.11), or why not.
+pub(crate) fn has_bind() -> Result<(), String> {
+    let failed = |what: &str, error: io::Error| format!("{what}: {error}");
+    let ring = IoUring::new(2).map_err(|error| failed("io_uring_setup", error))?;
+    let mut probe = Probe::new();
+    ring.submitter().register_probe(&mut probe).map_err(|error| failed("IORING_REGISTER_PROBE", error))?;
+    let has_both = probe.is_supported(opcode::Bind::CODE) && probe.is_supported(opcode::Listen::CODE);
+    if has_both { Ok(()) } else { Err("io_uring has no bind() and listen() before Linux 6.11".to_owned()) }
+}
+
+pub(super) fn bind(socket: BorrowedFd<'_>, address: SocketAddr) -> io::Result<()> {
+    let address = address.as_any();
+    let entry = opcode::Bind::new(types::Fd(socket.as_raw_fd()), address.as_ptr().cast(), address.addr_len()).build();
+    submit(&entry)
+}
+
+pub(super) fn listen(socket: BorrowedFd<'_>, backlog: i32) -> io::Result<()> {
+    submit(&opcode::Listen::new(types::Fd(socket.as_raw_fd()), backlog).build())
 }
 
 pub(super) fn connect(socket: BorrowedFd<'_>, remote: SocketAddr) -> io::Result<()> {
