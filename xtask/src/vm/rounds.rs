@@ -7,7 +7,8 @@ pub(super) const RUNGS: [&str; 3] = ["fentry", "kprobe", "tracepoint"];
 
 /// The modules whose tests play what happens on real hosts. They also run with one CPU kept busy, where what is usually
 /// in order may not be; the others only ask what kernel and agent can do. And they are the rows of the table.
-pub(super) const SCENARIOS: [&str; 5] = ["lifecycle", "leaves", "bind_matrix", "connect_matrix", "ledger"];
+pub(super) const SCENARIOS: [&str; 7] =
+    ["closes", "cut_off", "families", "leaves", "bind_matrix", "connect_matrix", "ledger"];
 
 /// One start of the test binary in a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +68,7 @@ mod tests {
     use super::*;
 
     fn tests() -> Vec<String> {
-        ["closes::exit", "leaves::timer", "leaves::reset", "readers::exit"].map(str::to_owned).to_vec()
+        ["sessions::exit", "leaves::timer", "leaves::reset", "readers::exit"].map(str::to_owned).to_vec()
     }
 
     #[test]
@@ -78,7 +79,7 @@ mod tests {
         let counts: Vec<_> = all.iter().map(|round| round.expected.len()).collect();
         assert_eq!(counts, [4, 2, 4, 2]);
         assert_eq!(all[0].for_init(), "fentry||--color never");
-        assert_eq!(all[1].for_init(), "fentry|load|--color never --skip closes:: --skip readers::");
+        assert_eq!(all[1].for_init(), "fentry|load|--color never --skip readers:: --skip sessions::");
     }
 
     #[test]
@@ -86,7 +87,7 @@ mod tests {
         let all = rounds(&tests(), &["kprobe"], Some("exit"));
         assert_eq!(all.len(), 1);
         assert_eq!(all[0].for_init(), "kprobe||--color never exit");
-        assert_eq!(all[0].expected.iter().map(String::as_str).collect::<Vec<_>>(), ["closes::exit", "readers::exit"]);
+        assert_eq!(all[0].expected.iter().map(String::as_str).collect::<Vec<_>>(), ["readers::exit", "sessions::exit"]);
         assert_eq!(rounds(&tests(), &["kprobe"], Some("nothing")), []);
     }
 }
