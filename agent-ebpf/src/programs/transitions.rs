@@ -245,7 +245,10 @@ fn learn(connection: &mut Connection, sk: u64, old: u8, new: u8) -> Acts {
         // that lets go of the socket is all there is to know.
         (FIN_WAIT2, FIN_WAIT2) if connection.closer.flags == 0 => Acts::Closer,
         // A connection cut off by its own process: no FIN was sent.
-        (ESTABLISHED | SYN_RECV | CLOSE_WAIT, CLOSE) if is_cut_off(connection, sk) => Acts::Closer,
+        (ESTABLISHED | CLOSE_WAIT, CLOSE) if is_cut_off(connection, sk) => Acts::Closer,
+        // A connection that was accepted before its handshake was over (Fast Open). One that the kernel drops, because
+        // the queue of the listener is full, ends in softirq.
+        (SYN_RECV, CLOSE) if socket::shutdown(sk) == SHUTDOWN_MASK => Acts::Closer,
         _ => Acts::Nobody,
     }
 }
