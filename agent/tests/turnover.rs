@@ -1,6 +1,6 @@
 //! The ledger of timewait sockets, fed with records as a kernel on the upper rungs writes them: whatever enters has left
 //! or is there, in any order two CPUs can bring about.
-#![allow(clippy::expect_used, reason = "clippy.toml allows it in tests, but does not know their helpers")]
+#![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
