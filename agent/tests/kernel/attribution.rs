@@ -14,7 +14,7 @@ use libtest_mimic::{Failed, Trial};
 
 use crate::{
     actor::{Actor, Command, Conn, Family, Fork, Listener, SocketOption, establish},
-    case::{Outcome, trials},
+    case::{Outcome, alone, trials},
     scene::{FIN_WAIT2, Scene, Wanted, inbound, outbound},
     watch::{self, Wishes},
 };
@@ -37,6 +37,7 @@ type Truth = HashMap<Connection, (ProcessKey, OpenKind)>;
 /// Three processes connect 10,000 times, at the same time. Two close first themselves; the third's server does.
 fn ten_thousand_connections() -> Outcome {
     const EACH: [usize; 3] = [3_334, 3_333, 3_333];
+    let _alone = alone();
     let scene = Scene::new()?;
     // Nothing is to be taken over or refused: each connection leaves a timewait socket that stays.
     scene.net.sysctl("ipv4/tcp_tw_reuse", "0")?;
@@ -253,7 +254,7 @@ fn sockets_used_again_at_once() -> Outcome {
         let round = rounds;
         rounds += 1;
         let mut client = scene.actor(&format!("ff-round-{round}"))?;
-        let (ours, theirs) = close_by_reset(&mut client, &mut server, listener)?;
+        let (ours, theirs) = close_by_reset(&scene, &mut client, &mut server, listener)?;
         let cut = Ending::Reset(Reset::LingerZero);
         let end = scene.ended(&ours, outbound(cut, client.who(), Some(client.who())))?;
         *addresses.entry(end.socket).or_insert(0) += 1;
@@ -265,10 +266,17 @@ fn sockets_used_again_at_once() -> Outcome {
     Ok(())
 }
 
-fn close_by_reset(client: &mut Actor, server: &mut Actor, listener: Listener) -> Result<(Conn, Conn), Failed> {
+fn close_by_reset(
+    scene: &Scene<'_>,
+    client: &mut Actor,
+    server: &mut Actor,
+    listener: Listener,
+) -> Result<(Conn, Conn), Failed> {
     let (ours, theirs) = establish(client, server, listener)?;
     client.set(ours.socket, SocketOption::LingerZero)?;
     client.close(ours.socket)?;
+    // On a busy host the RST is on its way for a while.
+    scene.watch().end(theirs.connection(&scene.net))?;
     server.close(theirs.socket)?;
     Ok((ours, theirs))
 }

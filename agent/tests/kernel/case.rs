@@ -1,6 +1,9 @@
 //! A test as the harness sees it: a name, what it needs of the host, and what it does.
 
-use std::cell::Cell;
+use std::{
+    cell::Cell,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use libtest_mimic::{Completion, Failed, Trial};
 
@@ -50,6 +53,13 @@ thread_local! {
 /// The tables of compatibility are made of this.
 pub(crate) fn lesser(what: &str) {
     eprintln!("LESSER {}: {what}", NAME.get());
+}
+
+/// Held by tests of thousands of connections, one at a time: in an emulator two of them together take longer than
+/// TIME_WAIT lasts.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static HEAVY: Mutex<()> = Mutex::new(());
+    HEAVY.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Makes a test that is skipped, with the reason, where it cannot be run.

@@ -11,7 +11,7 @@ use libtest_mimic::Trial;
 
 use crate::{
     actor::{Family, Fork},
-    case::{Outcome, lesser, trials},
+    case::{Outcome, alone, lesser, trials},
     rung,
     scene::Scene,
     watch::{self, Wishes},
@@ -28,6 +28,7 @@ fn twenty_thousand_connections() -> Outcome {
     const EACH: usize = 5_000;
     const HALF: usize = EACH / 2;
     const AGAIN: usize = 500;
+    let _alone = alone();
     let scene = Scene::new()?;
     scene.net.sysctl("ipv4/tcp_tw_reuse", "1")?;
     scene.net.sysctl("ipv4/tcp_max_tw_buckets", "100000")?;

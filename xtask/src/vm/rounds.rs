@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 /// The ways to watch, highest first. A higher one is not taken when `FIRSTFIN_MAX_RUNG` names a lower.
 pub(super) const RUNGS: [&str; 3] = ["fentry", "kprobe", "tracepoint"];
 
-/// The modules whose tests play what happens on real hosts. They also run with one CPU kept busy, where what is usually
-/// in order may not be; the others only ask what kernel and agent can do. And they are the rows of the table.
+/// The modules whose tests play what happens on real hosts. All but the ledger also run with one CPU kept busy, where what is
+/// usually in order may not be; the others only ask what kernel and agent can do. And they are the rows of the table.
 pub(super) const SCENARIOS: [&str; 7] =
     ["closes", "cut_off", "families", "leaves", "bind_matrix", "connect_matrix", "ledger"];
 
@@ -36,7 +36,7 @@ impl Round {
 /// The rounds of a machine: on each rung all tests, then the scenarios again under load. Without any test, none.
 pub(super) fn rounds(tests: &[String], rungs: &[&'static str], filter: Option<&str>) -> Vec<Round> {
     let others: BTreeSet<_> =
-        tests.iter().map(|test| module(test)).filter(|module| !SCENARIOS.contains(module)).collect();
+        tests.iter().map(|test| module(test)).filter(|module| !is_run_under_load(module)).collect();
     let others: Vec<_> = others.into_iter().map(|module| format!("{module}::")).collect();
     let all = rungs.iter().flat_map(|rung| [(*rung, false), (*rung, true)]);
     all.map(|(rung, has_load)| {
@@ -56,6 +56,11 @@ pub(super) fn rounds(tests: &[String], rungs: &[&'static str], filter: Option<&s
     })
     .filter(|round| !round.expected.is_empty())
     .collect()
+}
+
+/// Not the ledger: it is a load of its own.
+fn is_run_under_load(module: &str) -> bool {
+    module != "ledger" && SCENARIOS.contains(&module)
 }
 
 /// `leaves::timer` -> `leaves`
