@@ -2,12 +2,13 @@
 
 use std::{
     cell::Cell,
+    panic,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use libtest_mimic::{Completion, Failed, Trial};
 
-use crate::{actor, wire};
+use crate::{actor, wire, witness};
 
 /// How a test ends.
 pub(crate) type Outcome = Result<(), Failed>;
@@ -77,10 +78,32 @@ pub(crate) fn trial(name: &'static str, needs: &'static [Need], body: fn() -> Ou
             }
             None => {
                 NAME.set(name);
-                body().map(|()| Completion::Completed)
+                run(name, body).map(|()| Completion::Completed)
             }
         }
     })
+}
+
+/// How often a test is run at most.
+const RUNS: usize = 3;
+
+/// Runs a test, and runs it again if it failed while the kernel ran no program for a transition: see [`witness`].
+fn run(name: &str, body: fn() -> Outcome) -> Outcome {
+    for _ in 1..RUNS {
+        let began = witness::begin();
+        let outcome = panic::catch_unwind(body);
+        if matches!(outcome, Ok(Ok(()))) {
+            return Ok(());
+        }
+        let withheld = witness::withheld_since(began);
+        if withheld.is_empty() {
+            return outcome.unwrap_or_else(|panic| panic::resume_unwind(panic));
+        }
+        for transition in withheld {
+            eprintln!("AGAIN {name}: no program was run for {transition}");
+        }
+    }
+    body()
 }
 
 /// Lists the tests of a module by their functions' names.

@@ -33,6 +33,7 @@ mod scene;
 mod sessions;
 mod watch;
 mod wire;
+mod witness;
 
 use std::process::ExitCode;
 
@@ -69,5 +70,7 @@ fn main() -> ExitCode {
     tests.extend(readers::tests());
     tests.extend(commands::tests());
     tests.extend(refusals::tests());
-    libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
+    let conclusion = libtest_mimic::run(&Arguments::from_args(), tests);
+    witness::end();
+    conclusion.exit_code()
 }

@@ -119,6 +119,12 @@ impl Watch {
         lock(&self.sorted.events).by_netns.get(&netns).cloned().unwrap_or_default()
     }
 
+    /// Whether there is such a transition, in whatever namespace.
+    pub(crate) fn has_transition(&self, wanted: impl Fn(&Transition) -> bool) -> bool {
+        let events = lock(&self.sorted.events);
+        events.by_netns.values().flatten().any(|event| matches!(event, Event::Transition(seen) if wanted(seen)))
+    }
+
     /// Waits until the events of a namespace have what is wanted.
     pub(crate) fn wait<T>(&self, netns: Netns, what: &str, pick: impl Fn(&[Event]) -> Option<T>) -> Result<T, Failed> {
         self.wait_for(netns, what, EVENT_WITHIN, pick)
