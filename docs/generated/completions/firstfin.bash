@@ -53,7 +53,7 @@ _firstfin() {
 
     case "${cmd}" in
         firstfin)
-            opts="-v -h -V --color --verbose --ring-size --max-sockets --help --version doctor trace report demo help"
+            opts="-v -h -V --color --verbose --ring-size --max-rung --max-sockets --help --version doctor trace report demo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -65,6 +65,10 @@ _firstfin() {
                     ;;
                 --ring-size)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-rung)
+                    COMPREPLY=($(compgen -W "fentry kprobe tracepoint" -- "${cur}"))
                     return 0
                     ;;
                 --max-sockets)
@@ -79,7 +83,7 @@ _firstfin() {
             return 0
             ;;
         firstfin__subcmd__demo)
-            opts="-v -h --format --fail-on --record --color --verbose --ring-size --max-sockets --help"
+            opts="-v -h --format --fail-on --record --color --verbose --ring-size --max-rung --max-sockets --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -105,6 +109,10 @@ _firstfin() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --max-rung)
+                    COMPREPLY=($(compgen -W "fentry kprobe tracepoint" -- "${cur}"))
+                    return 0
+                    ;;
                 --max-sockets)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -117,7 +125,7 @@ _firstfin() {
             return 0
             ;;
         firstfin__subcmd__doctor)
-            opts="-v -h --format --color --verbose --ring-size --max-sockets --help"
+            opts="-v -h --format --color --verbose --ring-size --max-rung --max-sockets --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -133,6 +141,10 @@ _firstfin() {
                     ;;
                 --ring-size)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-rung)
+                    COMPREPLY=($(compgen -W "fentry kprobe tracepoint" -- "${cur}"))
                     return 0
                     ;;
                 --max-sockets)
@@ -231,7 +243,7 @@ _firstfin() {
             return 0
             ;;
         firstfin__subcmd__report)
-            opts="-v -h --duration --interval --format --fail-on --top --record --color --verbose --ring-size --max-sockets --help"
+            opts="-v -h --duration --interval --format --fail-on --top --record --color --verbose --ring-size --max-rung --max-sockets --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -269,6 +281,10 @@ _firstfin() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --max-rung)
+                    COMPREPLY=($(compgen -W "fentry kprobe tracepoint" -- "${cur}"))
+                    return 0
+                    ;;
                 --max-sockets)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -281,7 +297,7 @@ _firstfin() {
             return 0
             ;;
         firstfin__subcmd__trace)
-            opts="-v -h --states --pid --comm --port --netns --cgroup --format --duration --count --color --verbose --ring-size --max-sockets --help"
+            opts="-v -h --states --pid --comm --port --netns --cgroup --format --duration --count --color --verbose --ring-size --max-rung --max-sockets --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -325,6 +341,10 @@ _firstfin() {
                     ;;
                 --ring-size)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-rung)
+                    COMPREPLY=($(compgen -W "fentry kprobe tracepoint" -- "${cur}"))
                     return 0
                     ;;
                 --max-sockets)

@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_firstfin_global_optspecs
-    string join \n color= v/verbose ring-size= max-sockets= h/help V/version
+    string join \n color= v/verbose ring-size= max-rung= max-sockets= h/help V/version
 end
 
 function __fish_firstfin_needs_command
@@ -28,6 +28,9 @@ complete -c firstfin -n "__fish_firstfin_needs_command" -l color -d 'Use colours
 always\t''
 never\t''"
 complete -c firstfin -n "__fish_firstfin_needs_command" -l ring-size -d 'Size of the ring buffer that carries events from the kernel (advanced)' -r
+complete -c firstfin -n "__fish_firstfin_needs_command" -l max-rung -d 'Use no better means than this (advanced)' -r -f -a "fentry\t'fentry and fexit programs, and everything below'
+kprobe\t'kprobes and kretprobes, and tracepoints'
+tracepoint\t'Tracepoints'"
 complete -c firstfin -n "__fish_firstfin_needs_command" -l max-sockets -d 'Number of sockets that can be followed at the same time (advanced)' -r
 complete -c firstfin -n "__fish_firstfin_needs_command" -s v -l verbose -d 'Say more on standard error; twice for everything'
 complete -c firstfin -n "__fish_firstfin_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -43,6 +46,9 @@ complete -c firstfin -n "__fish_firstfin_using_subcommand doctor" -l color -d 'U
 always\t''
 never\t''"
 complete -c firstfin -n "__fish_firstfin_using_subcommand doctor" -l ring-size -d 'Size of the ring buffer that carries events from the kernel (advanced)' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand doctor" -l max-rung -d 'Use no better means than this (advanced)' -r -f -a "fentry\t'fentry and fexit programs, and everything below'
+kprobe\t'kprobes and kretprobes, and tracepoints'
+tracepoint\t'Tracepoints'"
 complete -c firstfin -n "__fish_firstfin_using_subcommand doctor" -l max-sockets -d 'Number of sockets that can be followed at the same time (advanced)' -r
 complete -c firstfin -n "__fish_firstfin_using_subcommand doctor" -s v -l verbose -d 'Say more on standard error; twice for everything'
 complete -c firstfin -n "__fish_firstfin_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -59,6 +65,9 @@ complete -c firstfin -n "__fish_firstfin_using_subcommand trace" -l color -d 'Us
 always\t''
 never\t''"
 complete -c firstfin -n "__fish_firstfin_using_subcommand trace" -l ring-size -d 'Size of the ring buffer that carries events from the kernel (advanced)' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand trace" -l max-rung -d 'Use no better means than this (advanced)' -r -f -a "fentry\t'fentry and fexit programs, and everything below'
+kprobe\t'kprobes and kretprobes, and tracepoints'
+tracepoint\t'Tracepoints'"
 complete -c firstfin -n "__fish_firstfin_using_subcommand trace" -l max-sockets -d 'Number of sockets that can be followed at the same time (advanced)' -r
 complete -c firstfin -n "__fish_firstfin_using_subcommand trace" -l states -d 'Print every change of state, not only the ends of connections'
 complete -c firstfin -n "__fish_firstfin_using_subcommand trace" -s v -l verbose -d 'Say more on standard error; twice for everything'
@@ -76,6 +85,9 @@ complete -c firstfin -n "__fish_firstfin_using_subcommand report" -l color -d 'U
 always\t''
 never\t''"
 complete -c firstfin -n "__fish_firstfin_using_subcommand report" -l ring-size -d 'Size of the ring buffer that carries events from the kernel (advanced)' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand report" -l max-rung -d 'Use no better means than this (advanced)' -r -f -a "fentry\t'fentry and fexit programs, and everything below'
+kprobe\t'kprobes and kretprobes, and tracepoints'
+tracepoint\t'Tracepoints'"
 complete -c firstfin -n "__fish_firstfin_using_subcommand report" -l max-sockets -d 'Number of sockets that can be followed at the same time (advanced)' -r
 complete -c firstfin -n "__fish_firstfin_using_subcommand report" -s v -l verbose -d 'Say more on standard error; twice for everything'
 complete -c firstfin -n "__fish_firstfin_using_subcommand report" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -89,6 +101,9 @@ complete -c firstfin -n "__fish_firstfin_using_subcommand demo" -l color -d 'Use
 always\t''
 never\t''"
 complete -c firstfin -n "__fish_firstfin_using_subcommand demo" -l ring-size -d 'Size of the ring buffer that carries events from the kernel (advanced)' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand demo" -l max-rung -d 'Use no better means than this (advanced)' -r -f -a "fentry\t'fentry and fexit programs, and everything below'
+kprobe\t'kprobes and kretprobes, and tracepoints'
+tracepoint\t'Tracepoints'"
 complete -c firstfin -n "__fish_firstfin_using_subcommand demo" -l max-sockets -d 'Number of sockets that can be followed at the same time (advanced)' -r
 complete -c firstfin -n "__fish_firstfin_using_subcommand demo" -s v -l verbose -d 'Say more on standard error; twice for everything'
 complete -c firstfin -n "__fish_firstfin_using_subcommand demo" -s h -l help -d 'Print help (see more with \'--help\')'
