@@ -164,13 +164,14 @@ proptest! {
     fn any_bytes_are_an_event_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         // The point is that it returns; and what it takes for an event has the size of one.
         if decode(&bytes).is_ok() {
-            let sizes = [RecordKind::Transition, RecordKind::Syscall, RecordKind::Task].map(RecordKind::size);
+            let kinds = [RecordKind::Transition, RecordKind::Syscall, RecordKind::Task, RecordKind::TimeWait];
+            let sizes = kinds.map(RecordKind::size);
             prop_assert!(sizes.contains(&bytes.len()));
         }
     }
 
     #[test]
-    fn any_content_of_a_known_kind_is_an_event_or_an_error(kind in 1_u32..=3, noise in prop::collection::vec(any::<u8>(), 192)) {
+    fn any_content_of_a_known_kind_is_an_event_or_an_error(kind in 1_u32..=4, noise in prop::collection::vec(any::<u8>(), size_of::<TransitionRecord>())) {
         let size = RecordKind::from_u32(kind).expect("known").size();
         let mut bytes = noise[..size].to_vec();
         bytes[..4].copy_from_slice(&kind.to_ne_bytes());
@@ -181,7 +182,7 @@ proptest! {
     }
 
     #[test]
-    fn a_wrong_size_is_an_error(kind in 1_u32..=3, change in prop_oneof![-20_i32..0, 1_i32..20]) {
+    fn a_wrong_size_is_an_error(kind in 1_u32..=4, change in prop_oneof![-20_i32..0, 1_i32..20]) {
         let size = RecordKind::from_u32(kind).expect("known").size();
         let mut bytes = vec![0; size.checked_add_signed(isize::try_from(change).expect("small")).expect("positive")];
         bytes[..4].copy_from_slice(&kind.to_ne_bytes());
@@ -190,12 +191,13 @@ proptest! {
     }
 
     #[test]
-    fn what_a_program_writes_is_what_is_read(mut record in any::<[u8; 192]>(), ports in any::<(u16, u16)>(), v6 in any::<bool>()) {
+    fn what_a_program_writes_is_what_is_read(mut record in any::<[u8; size_of::<TransitionRecord>()]>(), timewait_state in prop::sample::select(&[0, 5, 6, 255_u8][..]), ports in any::<(u16, u16)>(), v6 in any::<bool>()) {
         record[..4].copy_from_slice(&(RecordKind::Transition as u32).to_ne_bytes());
         let mut record = TransitionRecord::read_from_bytes(&record).expect("its size");
         record.family = if v6 { 10 } else { 2 };
         (record.old_state, record.new_state) = (1, 4);
         (record.local_port, record.remote_port) = ports;
+        record.timewait_state = timewait_state;
         let Event::Transition(read) = decode(record.as_bytes()).expect("well formed") else {
             return Err(TestCaseError::fail("another event"));
         };
@@ -204,7 +206,10 @@ proptest! {
         prop_assert_eq!(read.connection.netns.0, record.netns);
         prop_assert_eq!((read.connection.local.port(), read.connection.remote.port()), ports);
         prop_assert_eq!((read.old, read.new), (TcpState::Established, TcpState::FinWait1));
-        prop_assert_eq!(read.opener.is_some(), record.opener.flags & task_flag::PRESENT != 0);
+        // One place for who connected and who accepted.
+        let seen = read.opener.as_ref().or(read.accepter.as_ref());
+        prop_assert_eq!(seen.is_some(), record.opener.flags & task_flag::PRESENT != 0);
+        prop_assert_eq!(read.timewait.is_some(), timewait_state != 0);
         prop_assert_eq!(read.closer.map(|task| task.key.tgid), (record.closer.flags & task_flag::PRESENT != 0).then_some(record.closer.tgid));
         let bytes = record.local.0;
         let expected = if v6 {
