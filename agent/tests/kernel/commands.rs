@@ -32,13 +32,16 @@ fn firstfin(arguments: &[&str]) -> Command {
 
 fn demo_finds_every_mistake() -> Outcome {
     let output = firstfin(&["demo", "--format", "json", "--fail-on", "critical"]).output()?;
-    let report: Report = serde_json::from_slice(&output.stdout)?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let report: Report =
+        serde_json::from_slice(&output.stdout).map_err(|error| format!("{error}; {}: {said}", output.status))?;
     assert_eq!(output.status.code(), Some(1), "{:#?}", report.findings);
 
     let time_wait =
         |comm: &str| report.time_wait.by_process.iter().find(|process| process.process.comm.as_str() == comm);
     let checkout = time_wait("checkout").ok_or("checkout is not there")?;
-    assert_eq!((checkout.entered, checkout.closed_first, checkout.process.exited), (400, 400, true));
+    let seen = (checkout.entered, checkout.closed_first, checkout.process.exited);
+    assert_eq!(seen, (400, 400, true), "{checkout:#?}\n{:#?}\n{:#?}", report.session, report.resets);
     // On a busy host a late ACK gets a few of them killed by a RST (RFC 1337): what is there now may be less.
     let now = checkout.sockets + checkout.fin_wait2;
     assert!((300..=400).contains(&now), "{now}");
