@@ -2,13 +2,12 @@
 
 use std::{
     cell::Cell,
-    panic,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use libtest_mimic::{Completion, Failed, Trial};
 
-use crate::{actor, wire, witness};
+use crate::{actor, watch::NO_EVENT, wire};
 
 /// How a test ends.
 pub(crate) type Outcome = Result<(), Failed>;
@@ -84,26 +83,20 @@ pub(crate) fn trial(name: &'static str, needs: &'static [Need], body: fn() -> Ou
     })
 }
 
-/// How often a test is run at most.
-const RUNS: usize = 3;
-
-/// Runs a test, and runs it again if it failed while the kernel ran no program for a transition: see [`witness`].
+/// Runs a test, and once more if an event did not come, and says so.
+///
+/// There are kernels, of sandboxes and hosted CI, that run no program in the context of a process they protect. What a
+/// packet or a timer does while it interrupts that process no session is told of, and nothing counts it: seen about once
+/// in fifty runs of all tests. A fault of ours that loses an event shows in the second run, too; anything else that is
+/// wrong fails at once.
 fn run(name: &str, body: fn() -> Outcome) -> Outcome {
-    for _ in 1..RUNS {
-        let began = witness::begin();
-        let outcome = panic::catch_unwind(body);
-        if matches!(outcome, Ok(Ok(()))) {
-            return Ok(());
+    match body() {
+        Err(failed) if failed.message().is_some_and(|message| message.starts_with(NO_EVENT)) => {
+            eprintln!("AGAIN {name}: {}", failed.message().unwrap_or_default());
+            body()
         }
-        let withheld = witness::withheld_since(began);
-        if withheld.is_empty() {
-            return outcome.unwrap_or_else(|panic| panic::resume_unwind(panic));
-        }
-        for transition in withheld {
-            eprintln!("AGAIN {name}: no program was run for {transition}");
-        }
+        outcome => outcome,
     }
-    body()
 }
 
 /// Lists the tests of a module by their functions' names.

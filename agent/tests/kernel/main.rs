@@ -33,7 +33,6 @@ mod scene;
 mod sessions;
 mod watch;
 mod wire;
-mod witness;
 
 use std::process::ExitCode;
 
@@ -70,7 +69,5 @@ fn main() -> ExitCode {
     tests.extend(readers::tests());
     tests.extend(commands::tests());
     tests.extend(refusals::tests());
-    let conclusion = libtest_mimic::run(&Arguments::from_args(), tests);
-    witness::end();
-    conclusion.exit_code()
+    libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
 }

@@ -28,6 +28,8 @@ use tokio::sync::oneshot;
 
 use crate::{actor::Fork, netns::Net, rung};
 
+/// How the message of a test begins that waited for an event in vain.
+pub(crate) const NO_EVENT: &str = "no event";
 /// How long an event may take: a limit against hanging. On an idle host it takes milliseconds.
 const EVENT_WITHIN: Duration = Duration::from_secs(60);
 /// How long a session may take to begin: under emulation, several of them at a time, seconds.
@@ -119,12 +121,6 @@ impl Watch {
         lock(&self.sorted.events).by_netns.get(&netns).cloned().unwrap_or_default()
     }
 
-    /// Whether there is such a transition, in whatever namespace.
-    pub(crate) fn has_transition(&self, wanted: impl Fn(&Transition) -> bool) -> bool {
-        let events = lock(&self.sorted.events);
-        events.by_netns.values().flatten().any(|event| matches!(event, Event::Transition(seen) if wanted(seen)))
-    }
-
     /// Waits until the events of a namespace have what is wanted.
     pub(crate) fn wait<T>(&self, netns: Netns, what: &str, pick: impl Fn(&[Event]) -> Option<T>) -> Result<T, Failed> {
         self.wait_for(netns, what, EVENT_WITHIN, pick)
@@ -146,7 +142,7 @@ impl Watch {
             picked.is_none()
         });
         drop(waited);
-        picked.ok_or_else(|| format!("no event within {within:?}: {what}\n{}", self.story(netns)).into())
+        picked.ok_or_else(|| format!("{NO_EVENT} within {within:?}: {what}\n{}", self.story(netns)).into())
     }
 
     /// Waits for the last transition of a connection's end.
