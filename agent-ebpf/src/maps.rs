@@ -2,6 +2,7 @@
 
 use agent_ebpf::{Counter, Task};
 use aya_ebpf::{
+    bindings::BPF_ANY,
     macros::map,
     maps::{HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
@@ -120,6 +121,16 @@ pub(crate) static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Cou
 /// sets the size it wants at load.
 #[map]
 pub(crate) static SOCKETS: HashMap<u64, Connection> = HashMap::with_max_entries(131_072, 0);
+
+/// What is known of a socket: its entry, made if there is none yet; none if the table is full.
+#[inline(always)]
+pub(crate) fn known_or_new(sk: u64) -> Option<*mut Connection> {
+    if let Some(known) = SOCKETS.get_ptr_mut(sk) {
+        return Some(known);
+    }
+    SOCKETS.insert(sk, &UNSEEN, u64::from(BPF_ANY)).ok()?;
+    SOCKETS.get_ptr_mut(sk)
+}
 
 /// An LRU does here: whoever falls out is announced once more.
 #[map]

@@ -2,14 +2,13 @@
 
 use agent_ebpf::{Counter, conn_flag};
 use aya_ebpf::{
-    bindings::BPF_ANY,
     macros::{fexit, kretprobe},
     programs::{FExitContext, RetProbeContext},
 };
 
 use crate::{
     emit,
-    maps::{SOCKETS, UNSEEN},
+    maps::{SOCKETS, known_or_new},
     socket, task,
 };
 
@@ -47,17 +46,15 @@ fn accepted(sk: u64) {
         return;
     }
     let is_new = SOCKETS.get_ptr_mut(sk).is_none();
-    if is_new && SOCKETS.insert(sk, &UNSEEN, u64::from(BPF_ANY)).is_err() {
+    let Some(connection) = known_or_new(sk) else {
         emit::count(Counter::SocketsFull);
         return;
-    }
-    if let Some(connection) = SOCKETS.get_ptr_mut(sk) {
-        // SAFETY: the map hands out a live value. A softirq may change other members meanwhile, and read this one before
-        // it is whole: then it has no flags yet, and nobody is named.
-        let connection = unsafe { &mut *connection };
-        task::record_current(&mut connection.opener);
-        if is_new {
-            connection.flags |= conn_flag::PASSIVE_OPEN;
-        }
+    };
+    // SAFETY: the map hands out a live value. A softirq may change other members meanwhile, and read this one before it
+    // is whole: then it has no flags yet, and nobody is named.
+    let connection = unsafe { &mut *connection };
+    task::record_current(&mut connection.opener);
+    if is_new {
+        connection.flags |= conn_flag::PASSIVE_OPEN;
     }
 }

@@ -5,12 +5,12 @@
 //! `tcp_destroy_sock`, since addresses are used again within milliseconds.
 
 use agent_ebpf::{Counter, conn_flag};
-use aya_ebpf::{bindings::BPF_ANY, macros::raw_tracepoint, programs::RawTracePointContext};
+use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 use aya_log_ebpf::debug;
 
 use crate::{
     emit,
-    maps::{CLAIM, Connection, DONE, Done, SOCKETS, Transition, UNSEEN},
+    maps::{CLAIM, Connection, DONE, Done, SOCKETS, Transition, UNSEEN, known_or_new},
     programs::timewait,
     settings::config,
     socket, task,
@@ -172,18 +172,15 @@ fn set_claim(sk: u64) {
 /// What is known of the socket: a new entry if it is first seen here and this transition has something to say.
 #[inline(always)]
 fn entry(ctx: &RawTracePointContext, sk: u64, old: u8, new: u8) -> Option<*mut Connection> {
-    if let Some(known) = SOCKETS.get_ptr_mut(sk) {
-        return Some(known);
-    }
     if new == CLOSE && !matches!(old, ESTABLISHED | CLOSE_WAIT) {
-        return None;
+        return SOCKETS.get_ptr_mut(sk);
     }
-    if SOCKETS.insert(sk, &UNSEEN, u64::from(BPF_ANY)).is_err() {
+    let entry = known_or_new(sk);
+    if entry.is_none() {
         emit::count(Counter::SocketsFull);
         debug!(ctx, "socket table is full, {} is not followed", sk);
-        return None;
     }
-    SOCKETS.get_ptr_mut(sk)
+    entry
 }
 
 /// Brings what is known of a connection up to date.

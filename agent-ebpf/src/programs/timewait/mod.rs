@@ -14,7 +14,7 @@ use aya_ebpf::{bindings::BPF_ANY, helpers::bpf_get_current_pid_tgid};
 
 use crate::{
     emit,
-    maps::{Connection, NOTES, Notes, PURGES, SOCKETS, TAKERS, UNSEEN},
+    maps::{Connection, NOTES, Notes, PURGES, TAKERS, known_or_new},
     settings::offset,
     socket,
 };
@@ -41,11 +41,8 @@ fn made(sk: u64, tw: u64, state: u8) {
     if !socket::is_tcp(sk) {
         return;
     }
-    if SOCKETS.get_ptr_mut(sk).is_none() {
-        // A full table is counted where the owner would be kept; here there is none to lose.
-        let _ = SOCKETS.insert(sk, &UNSEEN, u64::from(BPF_ANY));
-    }
-    if let Some(connection) = SOCKETS.get_ptr_mut(sk) {
+    // A full table is counted where the owner would be kept; here there is none to lose.
+    if let Some(connection) = known_or_new(sk) {
         // SAFETY: the map hands out a live value, which only the CPU that holds the socket's lock changes.
         let connection = unsafe { &mut *connection };
         connection.timewait = tw;
