@@ -44,15 +44,19 @@ impl From<StartError> for Obstacle {
 pub(super) fn run(global: &Global, args: &Doctor) -> anyhow::Result<ExitCode> {
     let facts = HostFacts::gather();
     let mut obstacles: Vec<Obstacle> = plan::obstacles(&facts).into_iter().map(Obstacle::from).collect();
+    let highest_rung = global.max_rung.rung();
     // Whether a program loads is known when it was tried: they are attached, for the moment that takes.
     let tried = if obstacles.is_empty() {
-        let settings = Settings { highest_rung: global.max_rung.rung(), ..Settings::default() };
-        Programs::attach(&settings).map_err(|error| obstacles.push(error.into())).ok()
+        let settings = Settings { highest_rung, ..Settings::default() };
+        plan::plan(&facts, highest_rung)
+            .and_then(|plan| Programs::carry_out(plan, &settings))
+            .map_err(|error| obstacles.push(error.into()))
+            .ok()
     } else {
         None
     };
     let hooks = tried.map_or_else(
-        || plan::outlook(&facts, global.max_rung.rung()).iter().map(plan::Step::hook).collect(),
+        || plan::outlook(&facts, highest_rung).iter().map(plan::Step::hook).collect(),
         |programs| programs.plan().hooks(),
     );
     let diagnosis = Diagnosis {

@@ -290,8 +290,8 @@ pub(super) const LADDERS: &[Ladder] = &[
     },
 ];
 
-/// Every function the ladders ask about.
-pub(super) fn functions() -> impl Iterator<Item = &'static str> {
+/// Every function that decides about a rung: by whether the kernel has it, and with how many arguments.
+pub(in crate::kernel) fn functions() -> impl Iterator<Item = &'static str> {
     let programs = LADDERS.iter().flat_map(|ladder| ladder.rungs).flat_map(|rung| rung.programs).copied().flatten();
     programs.filter_map(|(program, _)| program.attachment.function())
 }

@@ -9,6 +9,7 @@ mod ladders;
 use agent_ebpf::names;
 use serde::{Deserialize, Serialize};
 
+pub(super) use self::ladders::functions;
 use self::ladders::{LADDERS, Ladder, Need, Pick};
 use super::{
     StartError,
@@ -232,11 +233,6 @@ pub fn plan(facts: &HostFacts, highest: Rung) -> Result<Plan, StartError> {
 /// Since 7.0 a tracepoint no longer disables preemption for its programs (include/linux/tracepoint.h).
 fn has_preemptible_tracepoints(facts: &HostFacts) -> bool {
     facts.kernel.split('.').next().and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major >= 7)
-}
-
-/// Every function that decides about a rung: by whether the kernel has it, and with how many arguments.
-pub(super) fn functions() -> impl Iterator<Item = &'static str> {
-    ladders::functions()
 }
 
 /// The steps a host would get whatever is in the way of a session: for `doctor`.
