@@ -43,8 +43,8 @@ const NOBODY: Task = Task { tgid: 0, uid: 0, start_ns: 0, cgroup: 0, comm: [0; 1
 /// Transitions that were dealt with; address 0: a free place.
 #[repr(C)]
 pub(crate) struct Done {
-    /// Which place to write over next if none is free
-    pub(crate) next: u64,
+    /// Which place to write over next if none is free: they are, in turn
+    pub(crate) oldest: u64,
     pub(crate) transitions: [Transition; Done::SIZE],
 }
 
@@ -58,8 +58,8 @@ impl Done {
 #[repr(C)]
 pub(crate) struct Transition {
     pub(crate) sk: u64,
-    /// Both states
-    pub(crate) states: u64,
+    pub(crate) old: u32,
+    pub(crate) new: u32,
 }
 
 /// A bind() or listen() between its entry and its exit.

@@ -19,11 +19,10 @@ pub const CONFIG: &str = "CONFIG";
 
 /// Raw tracepoint program on `inet_sock_set_state`.
 pub const INET_SOCK_SET_STATE: &str = "inet_sock_set_state";
+/// Tracepoint program on `sock:inet_sock_set_state`, in its place where raw tracepoints do not keep the CPU.
+pub const INET_SOCK_SET_STATE_UNPREEMPTED: &str = "inet_sock_set_state_unpreempted";
 /// Raw tracepoint program on `inet_sock_set_state`, for what the kernel did not run the other one for.
 pub const INET_SOCK_SET_STATE_SKIPPED: &str = "inet_sock_set_state_skipped";
-/// Raw tracepoint programs on `inet_sock_set_state`, for what neither of them is run for where tasks lose the CPU in one.
-pub const INET_SOCK_SET_STATE_PREEMPTED: [&str; 3] =
-    ["inet_sock_set_state_preempted_1", "inet_sock_set_state_preempted_2", "inet_sock_set_state_preempted_3"];
 /// Raw tracepoint program on `tcp_destroy_sock`.
 pub const TCP_DESTROY_SOCK: &str = "tcp_destroy_sock";
 /// Raw tracepoint program on `tcp_receive_reset`.

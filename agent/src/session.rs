@@ -16,8 +16,7 @@ use crate::{
     kernel::{
         Losses, Programs, Settings, StartError,
         census::{self, boottime},
-        host::HostFacts,
-        plan::{self, Plan, Rung},
+        plan::{Plan, Rung},
         processes::Procfs,
         sock_diag::DumpFilter,
     },
@@ -69,11 +68,10 @@ impl Session {
     /// # Errors
     /// The host lacks something; nothing is left attached.
     pub fn start(settings: &Settings, recording: Option<Box<dyn io::Write>>) -> Result<Self, StartError> {
-        let facts = HostFacts::gather();
-        let plan = plan::plan(&facts, settings.highest_rung)?;
         let started = boottime();
         let started_at = jiff::Timestamp::now();
-        let programs = Programs::carry_out(plan, settings)?;
+        let programs = Programs::attach(settings)?;
+        let blind_spots = programs.plan().blind_spots();
         let setup_failed = |what: &str, error: &dyn std::fmt::Display| StartError {
             missing: format!("{what}: {error}"),
             meaning: "the session cannot be run".to_owned(),
@@ -92,7 +90,7 @@ impl Session {
                 .transpose()
                 .map_err(|error| setup_failed("the recording cannot be written", &error))?,
             started_at,
-            blind_spots: plan::blind_spots(&facts),
+            blind_spots,
             malformed: 0,
             pending: Vec::new(),
             lookup: None,

@@ -5,7 +5,11 @@
 //! `tcp_destroy_sock`, since addresses are used again within milliseconds.
 
 use agent_ebpf::{Counter, conn_flag};
-use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
+use aya_ebpf::{
+    EbpfContext,
+    macros::{raw_tracepoint, tracepoint},
+    programs::{RawTracePointContext, TracePointContext},
+};
 use aya_log_ebpf::debug;
 
 use crate::{
@@ -39,63 +43,54 @@ const SHUTDOWN_MASK: u8 = 3;
 /// FIN_WAIT2 or CLOSING to CLOSE.
 #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
 pub(crate) fn inet_sock_set_state(ctx: RawTracePointContext) -> i32 {
-    note_done(transition(&ctx));
-    observe(&ctx);
+    let transition = Transition::of(&ctx);
+    note_done(transition);
+    observe(&ctx, transition);
+    0
+}
+
+// `struct trace_event_raw_inet_sock_set_state`, the same since 4.16: an 8-byte header, then the first three members.
+const SKADDR: usize = 8;
+const OLDSTATE: usize = 16;
+const NEWSTATE: usize = 20;
+
+/// Hook: tracepoint `sock:inet_sock_set_state`, in place of the one above since 7.0
+/// Context: either
+/// Sees: the same. Since 7.0 a task may lose its CPU inside a program on a raw tracepoint, and until it is back the
+/// kernel runs that program for nobody there; this one cannot lose it (`perf_trace_*`, include/trace/perf.h).
+/// Misses: what a packet does that interrupts a kprobe or another program like this one
+#[tracepoint(category = "sock", name = "inet_sock_set_state")]
+pub(crate) fn inet_sock_set_state_unpreempted(ctx: TracePointContext) -> u32 {
+    // SAFETY: the offsets lie within the event of this tracepoint.
+    let members = unsafe { (ctx.read_at::<u64>(SKADDR), ctx.read_at::<u32>(OLDSTATE), ctx.read_at::<u32>(NEWSTATE)) };
+    let (Ok(sk), Ok(old), Ok(new)) = members else { return 0 };
+    let transition = Transition { sk, old, new };
+    note_done(transition);
+    observe(&ctx, transition);
     0
 }
 
 /// Hook: raw tracepoint `inet_sock_set_state`
 /// Prototype: as above
 /// Context: either
-/// Sees: the transitions the other program was not run for. Since 5.12 the kernel does not run a program on a CPU where
-/// it runs already: a close() that is interrupted by a packet, inside our program, would cost the packet's transition.
-/// It does run another program, this one, after the first or in its stead.
+/// Sees: the transitions the other program, of the two above, was not run for. Since 5.12 the kernel does not run a program
+/// on a CPU where it runs already: a close() that is interrupted by a packet, inside our program, would cost the packet's
+/// transition. It does run another program, this one, after the first or in its stead. It has to be attached last.
 #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
 pub(crate) fn inet_sock_set_state_skipped(ctx: RawTracePointContext) -> i32 {
-    if !forget_done(transition(&ctx)) {
+    let transition = Transition::of(&ctx);
+    if !forget_done(transition) {
         emit::count(Counter::TakenOver);
-        observe(&ctx);
+        observe(&ctx, transition);
     }
     0
 }
 
-/// Hook: raw tracepoint `inet_sock_set_state`
-/// Prototype and context: as above
-/// Sees: transitions that neither the first program nor one before this was run for. Since 7.0 a task can lose its CPU
-/// inside a program, and then it blocks it for all others there; so several stand between the first and the last.
-#[raw_tracepoint(tracepoint = "inet_sock_set_state")]
-pub(crate) fn inet_sock_set_state_preempted_1(ctx: RawTracePointContext) -> i32 {
-    stand_in(&ctx);
-    0
-}
-
-/// Hook: as above
-#[raw_tracepoint(tracepoint = "inet_sock_set_state")]
-pub(crate) fn inet_sock_set_state_preempted_2(ctx: RawTracePointContext) -> i32 {
-    stand_in(&ctx);
-    0
-}
-
-/// Hook: as above
-#[raw_tracepoint(tracepoint = "inet_sock_set_state")]
-pub(crate) fn inet_sock_set_state_preempted_3(ctx: RawTracePointContext) -> i32 {
-    stand_in(&ctx);
-    0
-}
-
-#[inline(always)]
-fn stand_in(ctx: &RawTracePointContext) {
-    if !is_done(transition(ctx)) {
-        emit::count(Counter::TakenOver);
-        note_done(transition(ctx));
-        observe(ctx);
+impl Transition {
+    #[inline(always)]
+    fn of(ctx: &RawTracePointContext) -> Self {
+        Self { sk: ctx.arg(0), old: ctx.arg(1), new: ctx.arg(2) }
     }
-}
-
-#[inline(always)]
-fn transition(ctx: &RawTracePointContext) -> Transition {
-    let (old, new) = (ctx.arg::<u32>(1), ctx.arg::<u32>(2));
-    Transition { sk: ctx.arg(0), states: u64::from(old) << 32 | u64::from(new) }
 }
 
 #[inline(always)]
@@ -105,27 +100,24 @@ fn done() -> Option<&'static mut Done> {
 }
 
 /// Notes that a transition was dealt with. Where the last program was skipped its note stays, so a full table is one of
-/// leftovers, and they are written over in turn.
+/// leftovers, and the oldest is written over.
 #[inline(always)]
 fn note_done(transition: Transition) {
     let Some(done) = done() else { return };
-    let mut free = done.next as usize % Done::SIZE;
+    let mut free = Done::SIZE;
     for at in 0..Done::SIZE {
         if done.transitions[at].sk == 0 {
             free = at;
         }
     }
-    done.next = done.next.wrapping_add(1);
+    if free == Done::SIZE {
+        free = done.oldest as usize;
+        done.oldest = done.oldest.wrapping_add(1);
+    }
     done.transitions[free % Done::SIZE] = transition;
 }
 
-/// Whether a transition was dealt with.
-#[inline(always)]
-fn is_done(transition: Transition) -> bool {
-    done().is_none_or(|done| done.transitions.contains(&transition))
-}
-
-/// The same, and it is forgotten.
+/// Whether a transition was dealt with. What is asked for is forgotten.
 #[inline(always)]
 fn forget_done(transition: Transition) -> bool {
     let Some(done) = done() else { return true };
@@ -139,9 +131,8 @@ fn forget_done(transition: Transition) -> bool {
 }
 
 #[inline(always)]
-fn observe(ctx: &RawTracePointContext) {
-    let sk: u64 = ctx.arg(0);
-    let (old, new) = (ctx.arg::<i32>(1) as u8, ctx.arg::<i32>(2) as u8);
+fn observe(ctx: &impl EbpfContext, Transition { sk, old, new }: Transition) {
+    let (old, new) = (old as u8, new as u8);
     if !socket::is_tcp(sk) {
         return;
     }
@@ -171,7 +162,7 @@ fn set_claim(sk: u64) {
 
 /// What is known of the socket: a new entry if it is first seen here and this transition has something to say.
 #[inline(always)]
-fn entry(ctx: &RawTracePointContext, sk: u64, old: u8, new: u8) -> Option<*mut Connection> {
+fn entry(ctx: &impl EbpfContext, sk: u64, old: u8, new: u8) -> Option<*mut Connection> {
     if new == CLOSE && !matches!(old, ESTABLISHED | CLOSE_WAIT) {
         return SOCKETS.get_ptr_mut(sk);
     }

@@ -75,7 +75,8 @@ pub struct Btf {
     types: Vec<u8>,
     strings: Vec<u8>,
     index: Vec<Type>,
-    by_name: HashMap<(u32, String), usize>,
+    /// By kind and by where the name is: each name is in the strings once
+    by_name: HashMap<(u32, u32), usize>,
 }
 
 impl Btf {
@@ -130,10 +131,8 @@ impl Btf {
                 | KIND_FLOAT | KIND_TYPE_TAG => 0,
                 _ => return Err(BtfError::Malformed("unknown kind of type")),
             };
-            if matches!(kind, KIND_STRUCT | KIND_FUNC | KIND_ENUM)
-                && let Some(text) = self.string(name).filter(|text| !text.is_empty())
-            {
-                self.by_name.entry((kind, text.to_owned())).or_insert(self.index.len());
+            if matches!(kind, KIND_STRUCT | KIND_FUNC | KIND_ENUM) && name != 0 {
+                self.by_name.entry((kind, name)).or_insert(self.index.len());
             }
             self.index.push(Type { kind, length, has_bitfields: info >> 31 == 1, size_or_type, body });
             at = body + body_size;
@@ -148,7 +147,7 @@ impl Btf {
     /// There is no such structure or member.
     pub fn member(&self, structure: &str, path: &str) -> Result<Member, BtfError> {
         let not_found = || BtfError::NotFound(format!("{structure}.{path}"));
-        let mut type_id = *self.by_name.get(&(KIND_STRUCT, structure.to_owned())).ok_or_else(not_found)? as u32;
+        let mut type_id = self.named(KIND_STRUCT, structure).ok_or_else(not_found)? as u32;
         let mut offset = 0;
         let mut found = None;
         for name in path.split('.') {
@@ -192,7 +191,7 @@ impl Btf {
     /// There is no such enumeration or enumerator.
     pub fn enumerator(&self, enumeration: &str, name: &str) -> Result<u32, BtfError> {
         let not_found = || BtfError::NotFound(format!("enumerator {enumeration}::{name}"));
-        let number = *self.by_name.get(&(KIND_ENUM, enumeration.to_owned())).ok_or_else(not_found)?;
+        let number = self.named(KIND_ENUM, enumeration).ok_or_else(not_found)?;
         let enumeration = self.index.get(number).ok_or_else(not_found)?;
         (0..enumeration.length)
             .map(|number| enumeration.body + 8 * number)
@@ -204,10 +203,17 @@ impl Btf {
     /// Number of arguments of a function, none if the kernel has no such function (or inlined every copy of it).
     #[must_use]
     pub fn argument_count(&self, function: &str) -> Option<usize> {
-        let number = *self.by_name.get(&(KIND_FUNC, function.to_owned()))?;
+        let number = self.named(KIND_FUNC, function)?;
         let function = self.index.get(number)?;
         let prototype = self.index.get(function.size_or_type as usize)?;
         (prototype.kind == KIND_FUNC_PROTO).then_some(prototype.length)
+    }
+
+    /// Number of the first type of that kind and name.
+    fn named(&self, kind: u32, name: &str) -> Option<usize> {
+        let name = format!("\0{name}\0");
+        let at = memchr::memmem::find(&self.strings, name.as_bytes())? + 1;
+        self.by_name.get(&(kind, u32::try_from(at).ok()?)).copied()
     }
 
     /// Follows typedefs and qualifiers.

@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use agent_ebpf::Offsets;
 use aya::{programs::ProgramType, sys::is_program_supported};
 use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
@@ -70,6 +71,9 @@ pub struct HostFacts {
     pub capabilities: Capabilities,
     /// The kernel's BTF is there and has every member the programs read
     pub btf: Answer,
+    /// Where this kernel keeps what the programs read; none if not all of it is there
+    #[serde(skip)]
+    pub offsets: Option<Offsets>,
     /// Functions of the upper rungs, and the number of their arguments; empty without BTF
     pub functions: Vec<(String, usize)>,
     /// `none`, `integrity`, `confidentiality`; none if securityfs does not tell
@@ -122,13 +126,14 @@ impl HostFacts {
     pub fn gather() -> Self {
         let uname = rustix::system::uname();
         let capabilities = capabilities();
-        let (btf, functions) = btf();
+        let Types { btf, offsets, functions } = Types::gather();
         let loadable = |kind| loadable(kind, capabilities);
         Self {
             kernel: uname.release().to_string_lossy().into_owned(),
             machine: uname.machine().to_string_lossy().into_owned(),
             capabilities,
             btf,
+            offsets,
             functions,
             lockdown: lockdown(),
             tracefs: tracefs(capabilities),
@@ -161,26 +166,34 @@ fn capabilities() -> Capabilities {
     }
 }
 
-fn btf() -> (Answer, Vec<(String, usize)>) {
-    let path = Path::new(BTF_PATH);
-    if !path.exists() {
-        return (
-            Answer::No(format!("{BTF_PATH} is missing: the kernel was built without CONFIG_DEBUG_INFO_BTF")),
-            vec![],
-        );
-    }
-    let btf = match Btf::read(path) {
-        Ok(btf) => btf,
-        Err(error) => return (Answer::Unknown(format!("{:#}", anyhow::Error::from(error))), vec![]),
-    };
-    let mut functions: Vec<_> = super::plan::functions()
-        .filter_map(|name| btf.argument_count(name).map(|count| (name.to_owned(), count)))
-        .collect();
-    functions.sort_unstable();
-    functions.dedup();
-    match super::offsets::resolve(&btf) {
-        Ok(_) => (Answer::Yes, functions),
-        Err(error) => (Answer::No(error.to_string()), functions),
+/// What is read from BTF, all at once: reading takes a while.
+struct Types {
+    btf: Answer,
+    offsets: Option<Offsets>,
+    functions: Vec<(String, usize)>,
+}
+
+impl Types {
+    fn gather() -> Self {
+        let nothing = |btf| Self { btf, offsets: None, functions: Vec::new() };
+        let path = Path::new(BTF_PATH);
+        if !path.exists() {
+            let why = format!("{BTF_PATH} is missing: the kernel was built without CONFIG_DEBUG_INFO_BTF");
+            return nothing(Answer::No(why));
+        }
+        let btf = match Btf::read(path) {
+            Ok(btf) => btf,
+            Err(error) => return nothing(Answer::Unknown(format!("{:#}", anyhow::Error::from(error)))),
+        };
+        let mut functions: Vec<_> = super::plan::functions()
+            .filter_map(|name| btf.argument_count(name).map(|count| (name.to_owned(), count)))
+            .collect();
+        functions.sort_unstable();
+        functions.dedup();
+        match super::offsets::resolve(&btf) {
+            Ok(offsets) => Self { btf: Answer::Yes, offsets: Some(offsets), functions },
+            Err(error) => Self { btf: Answer::No(error.to_string()), offsets: None, functions },
+        }
     }
 }
 

@@ -19,9 +19,7 @@ use zerocopy::IntoBytes as _;
 
 use super::{
     StartError,
-    btf::Btf,
-    host::{BTF_PATH, HostFacts},
-    offsets,
+    host::HostFacts,
     plan::{self, Attachment, Plan, Program, Rung},
     processes::Procfs,
     tracefs,
@@ -176,13 +174,11 @@ fn is_detail(name: &str) -> bool {
 
 /// Whether a skipped call of this program costs a record, unless another program took it over.
 ///
-/// A skipped `tcp_destroy_sock` costs nothing, and the last of the programs for transitions has nothing to do where
-/// one before it runs.
+/// A skipped `tcp_destroy_sock` costs nothing, and the second of the two programs for transitions has nothing to do where
+/// the first runs.
 fn is_first_hand(name: &str) -> bool {
-    !is_detail(name)
-        && !name.starts_with("sys_")
-        && ![names::TCP_DESTROY_SOCK, names::INET_SOCK_SET_STATE_SKIPPED].contains(&name)
-        && !names::INET_SOCK_SET_STATE_PREEMPTED.contains(&name)
+    let others = [names::TCP_DESTROY_SOCK, names::INET_SOCK_SET_STATE_SKIPPED, names::INET_SOCK_SET_STATE_UNPREEMPTED];
+    !is_detail(name) && !name.starts_with("sys_") && !others.contains(&name)
 }
 
 /// `recursion_misses` of a program, since Linux 5.12; before that nothing is skipped.
@@ -209,10 +205,9 @@ fn load_and_attach(mut plan: Plan, settings: &Settings) -> anyhow::Result<Progra
     if plan.mount_tracefs
         && let Err(error) = tracefs::mount_for_this_thread()
     {
-        log::warn!("tracefs could not be mounted: {error}");
+        plan = plan.without_tracefs(format!("it could not be mounted: {error}"));
     }
     raise_memlock();
-    let btf = Btf::read(std::path::Path::new(BTF_PATH))?;
     let config = Config {
         filter: settings.filter,
         // A quarter full: three quarters are left for what comes while the agent wakes up.
@@ -221,7 +216,7 @@ fn load_and_attach(mut plan: Plan, settings: &Settings) -> anyhow::Result<Progra
         abi_version: ABI_VERSION,
         // As the kernel counts pids; the agent's own count differs in a pid namespace.
         agent_tgid: if Procfs::host().is_initial_pid_namespace() { std::process::id() } else { 0 },
-        offsets: offsets::resolve(&btf)?,
+        offsets: plan.offsets().context("where this kernel keeps things was not found out")?,
     };
     let mut ebpf = EbpfLoader::new()
         .override_global(names::CONFIG, config.as_bytes(), true)

@@ -4,7 +4,10 @@
 use std::{net::SocketAddr, time::Duration};
 
 use firstfin::{
-    kernel::plan::Observed,
+    kernel::{
+        host::HostFacts,
+        plan::{self, Observed},
+    },
     model::{Connection, Event, Leaving, TimeWaitChange},
     state::{Closes, Input, Limits, State},
 };
@@ -39,6 +42,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         refused_by_the_limit,
         a_late_fin_takes_nothing_away needs Wire,
         a_syn_that_nobody_accepts_takes_nothing_away,
+        where_the_function_that_takes_them_away_is_inlined,
     )
 }
 
@@ -367,4 +371,32 @@ fn a_syn_that_nobody_accepts_takes_nothing_away() -> Outcome {
     pair.client.bind(socket, pair.ours.local)?;
     pair.client.connect_on_in_background(socket, pair.listener.address)?;
     nothing_left(&scene, 1)
+}
+
+/// As on a kernel without `inet_twsk_kill`: the destructor tells the same.
+fn where_the_function_that_takes_them_away_is_inlined() -> Outcome {
+    if !rung::is_upper(Observed::TimeWaitLeft)? {
+        lesser("that a timewait socket is gone shows at the next dump, why it went does not");
+        return Ok(());
+    }
+    let mut facts = HostFacts::gather();
+    facts.functions.retain(|(function, _)| function != "inet_twsk_kill");
+    let settings = rung::settings();
+    let watch = Watch::carry_out(plan::plan(&facts, settings.highest_rung)?, &settings)?;
+    let steps = watch.plan().steps;
+    let has = |end: &str| steps.iter().flat_map(|step| &step.programs).any(|program| program.name.ends_with(end));
+    assert_eq!([has("_tcp_twsk_destructor"), has("_inet_twsk_kill")], [true, false], "{steps:#?}");
+
+    let scene = Scene::new()?;
+    watch.begin(scene.net.id());
+    scene.net.sysctl("ipv4/tcp_fin_timeout", "1")?;
+    let mut orphaned = Pair::of(&scene)?;
+    orphaned.close_client_only(&scene)?;
+    let mut reused = Pair::from_port(&scene, 41_000)?;
+    reused.close_client_first(&scene)?;
+    reused.client.connect_from(reused.ours.local, &[SocketOption::ReuseAddress(true)], reused.listener.address)?;
+    for (pair, why) in [(orphaned, Leaving::FinNeverCame), (reused, Leaving::Reused)] {
+        left(&watch, pair.ours.connection(&scene.net), pair.client.who(), why, SOON)?;
+    }
+    Ok(())
 }

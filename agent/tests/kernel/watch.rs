@@ -77,21 +77,34 @@ impl Watch {
 
     /// Attaches programs and reads them until dropped.
     pub(crate) fn attach(settings: &Settings) -> Result<Self, Failed> {
-        let mut watch = Self::attach_unread(settings)?;
-        let (sorted, programs) = (Arc::clone(&watch.sorted), Arc::clone(&watch.programs));
-        watch.reader = Some(thread::spawn(move || {
+        Ok(Self::attach_unread(settings)?.read_on())
+    }
+
+    /// The same, by a plan of the test's own.
+    pub(crate) fn carry_out(plan: Plan, settings: &Settings) -> Result<Self, Failed> {
+        let programs = Programs::carry_out(plan, settings).map_err(|error| format!("attach: {error}"))?;
+        Ok(Self::of(programs).read_on())
+    }
+
+    fn of(programs: Programs) -> Self {
+        Self { sorted: Arc::default(), programs: Arc::new(Mutex::new(programs)), reader: None }
+    }
+
+    fn read_on(mut self) -> Self {
+        let (sorted, programs) = (Arc::clone(&self.sorted), Arc::clone(&self.programs));
+        self.reader = Some(thread::spawn(move || {
             while !sorted.is_over.load(Ordering::Relaxed) {
                 sort(&sorted, &programs);
                 thread::sleep(LOOK_EVERY);
             }
         }));
-        Ok(watch)
+        self
     }
 
     /// Attaches programs that nobody reads until [`Self::read`].
     pub(crate) fn attach_unread(settings: &Settings) -> Result<Self, Failed> {
         let programs = Programs::attach(settings).map_err(|error| format!("attach: {error}"))?;
-        Ok(Self { sorted: Arc::default(), programs: Arc::new(Mutex::new(programs)), reader: None })
+        Ok(Self::of(programs))
     }
 
     /// What was attached, and why nothing better.

@@ -33,7 +33,7 @@ const EMULATION: [&str; 8] = ["-accel", "tcg,thread=single", "-cpu", "max,-cx16"
 const DEVICES: [&str; 6] = ["-nodefaults", "-no-reboot", "-display", "none", "-nic", "none"];
 /// A panic ends the machine (with `-no-reboot`). The kernel's tables follow its memory, and so does how many timewait
 /// sockets it allows: as many as on a host with memory enough.
-const COMMAND_LINE: &str = "console=ttyS0 panic=-1 oops=panic thash_entries=131072";
+const COMMAND_LINE: &str = "console=ttyS0 panic=-1 oops=panic thash_entries=131072 mitigations=off tsc=reliable";
 
 /// How a machine came to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]

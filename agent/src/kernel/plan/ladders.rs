@@ -8,16 +8,26 @@ use super::{Attachment, Observed, Program, Rung};
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Need {
     RawTracepoints,
-    SyscallTracepoints,
+    Tracepoints,
     Fentry,
     Kprobe,
     InetDiag,
     Nothing,
 }
 
-/// A program, or one of several that do the same on kernels that differ: the first one is taken whose function has that
-/// many arguments by BTF, never the first that loads. `None`: it has no function.
-pub(super) type Pick = &'static [(Program, Option<usize>)];
+/// A program, or one of several that do the same on kernels that differ: the first that fits is taken, never the first
+/// that loads.
+pub(super) type Pick = &'static [(Program, Fit)];
+
+/// Which kernels a program is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Fit {
+    Any,
+    /// Its function has that many arguments by BTF
+    Arguments(usize),
+    /// A program on a raw tracepoint may lose the CPU, and the tracepoints of tracefs are within reach
+    PreemptibleTracepoints,
+}
 
 pub(super) struct RungOf {
     pub(super) rung: Rung,
@@ -32,32 +42,32 @@ pub(super) struct Ladder {
     pub(super) rungs: &'static [RungOf],
 }
 
-const fn raw(name: &'static str) -> (Program, Option<usize>) {
+const fn raw(name: &'static str) -> (Program, Fit) {
     raw_at(name, name)
 }
 
-const fn raw_at(name: &'static str, hook: &'static str) -> (Program, Option<usize>) {
-    (Program { name, attachment: Attachment::RawTracepoint(hook) }, None)
+const fn raw_at(name: &'static str, hook: &'static str) -> (Program, Fit) {
+    (Program { name, attachment: Attachment::RawTracepoint(hook) }, Fit::Any)
 }
 
-const fn syscall(name: &'static str) -> (Program, Option<usize>) {
-    (Program { name, attachment: Attachment::Tracepoint("syscalls", name) }, None)
+const fn syscall(name: &'static str) -> (Program, Fit) {
+    (Program { name, attachment: Attachment::Tracepoint("syscalls", name) }, Fit::Any)
 }
 
-const fn fentry(name: &'static str, function: &'static str, arguments: usize) -> (Program, Option<usize>) {
-    (Program { name, attachment: Attachment::Fentry(function) }, Some(arguments))
+const fn fentry(name: &'static str, function: &'static str, arguments: usize) -> (Program, Fit) {
+    (Program { name, attachment: Attachment::Fentry(function) }, Fit::Arguments(arguments))
 }
 
-const fn fexit(name: &'static str, function: &'static str, arguments: usize) -> (Program, Option<usize>) {
-    (Program { name, attachment: Attachment::Fexit(function) }, Some(arguments))
+const fn fexit(name: &'static str, function: &'static str, arguments: usize) -> (Program, Fit) {
+    (Program { name, attachment: Attachment::Fexit(function) }, Fit::Arguments(arguments))
 }
 
-const fn kprobe(name: &'static str, function: &'static str, arguments: usize) -> (Program, Option<usize>) {
-    (Program { name, attachment: Attachment::Kprobe(function) }, Some(arguments))
+const fn kprobe(name: &'static str, function: &'static str, arguments: usize) -> (Program, Fit) {
+    (Program { name, attachment: Attachment::Kprobe(function) }, Fit::Arguments(arguments))
 }
 
-const fn kretprobe(name: &'static str, function: &'static str, arguments: usize) -> (Program, Option<usize>) {
-    (Program { name, attachment: Attachment::Kretprobe(function) }, Some(arguments))
+const fn kretprobe(name: &'static str, function: &'static str, arguments: usize) -> (Program, Fit) {
+    (Program { name, attachment: Attachment::Kretprobe(function) }, Fit::Arguments(arguments))
 }
 
 /// The one rung of what has no other.
@@ -130,7 +140,16 @@ pub(super) const LADDERS: &[Ladder] = &[
     Ladder {
         observed: Observed::Transitions,
         rungs: &[only(&[
-            &[raw(names::INET_SOCK_SET_STATE)],
+            &[
+                (
+                    Program {
+                        name: names::INET_SOCK_SET_STATE_UNPREEMPTED,
+                        attachment: Attachment::Tracepoint("sock", names::INET_SOCK_SET_STATE),
+                    },
+                    Fit::PreemptibleTracepoints,
+                ),
+                raw(names::INET_SOCK_SET_STATE),
+            ],
             &[raw_at(names::INET_SOCK_SET_STATE_SKIPPED, names::INET_SOCK_SET_STATE)],
         ])],
     },
@@ -192,7 +211,7 @@ pub(super) const LADDERS: &[Ladder] = &[
             },
             RungOf {
                 rung: Rung::Tracepoint,
-                need: Need::SyscallTracepoints,
+                need: Need::Tracepoints,
                 // Those of the other refusals see it.
                 programs: &[],
                 lost: "calls made through io_uring, by 32-bit programs, or for MPTCP sockets are not seen",
@@ -210,7 +229,7 @@ pub(super) const LADDERS: &[Ladder] = &[
         rungs: &[
             RungOf {
                 rung: Rung::Tracepoint,
-                need: Need::SyscallTracepoints,
+                need: Need::Tracepoints,
                 programs: &[
                     &[syscall(names::SYS_ENTER_BIND)],
                     &[syscall(names::SYS_EXIT_BIND)],

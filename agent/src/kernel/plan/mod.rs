@@ -6,11 +6,11 @@
 
 mod ladders;
 
-use agent_ebpf::names;
+use agent_ebpf::Offsets;
 use serde::{Deserialize, Serialize};
 
 pub(super) use self::ladders::functions;
-use self::ladders::{LADDERS, Ladder, Need, Pick};
+use self::ladders::{Fit, LADDERS, Ladder, Need, Pick};
 use super::{
     StartError,
     host::{Answer, BTF_PATH, HostFacts, TRACEFS_PATH, Tracefs},
@@ -182,6 +182,32 @@ pub struct Plan {
 }
 
 impl Plan {
+    fn of(facts: HostFacts, highest: Rung) -> Self {
+        let steps = outlook(&facts, highest);
+        let mut programs = steps.iter().flat_map(|step| &step.programs);
+        let needs_tracefs = programs.any(|program| matches!(program.attachment, Attachment::Tracepoint(..)));
+        let mount_tracefs = needs_tracefs && facts.tracefs == Tracefs::Mountable;
+        Self { steps, mount_tracefs, facts, highest }
+    }
+
+    /// The plan where tracefs turned out not to be mountable.
+    #[must_use]
+    pub fn without_tracefs(self, why: String) -> Self {
+        Self::of(HostFacts { tracefs: Tracefs::Unavailable(why), ..self.facts }, self.highest)
+    }
+
+    /// Where the kernel keeps what the programs read.
+    #[must_use]
+    pub const fn offsets(&self) -> Option<Offsets> {
+        self.facts.offsets
+    }
+
+    /// What a session has to do without, in words.
+    #[must_use]
+    pub fn blind_spots(&self) -> Vec<String> {
+        blind_spots(&self.facts)
+    }
+
     /// The steps as a report has them.
     #[must_use]
     pub fn hooks(&self) -> Vec<Hook> {
@@ -212,27 +238,7 @@ pub fn plan(facts: &HostFacts, highest: Rung) -> Result<Plan, StartError> {
     if let Some(obstacle) = obstacles(facts).into_iter().next() {
         return Err(obstacle);
     }
-    let mut steps = outlook(facts, highest);
-    if has_preemptible_tracepoints(facts)
-        && let Some(transitions) = steps.iter_mut().find(|step| step.observed == Observed::Transitions)
-    {
-        // The last program of the step has to stay the last.
-        let at = transitions.programs.len().saturating_sub(1);
-        let attachment = Attachment::RawTracepoint(names::INET_SOCK_SET_STATE);
-        let stand_ins = names::INET_SOCK_SET_STATE_PREEMPTED.map(|name| Program { name, attachment });
-        transitions.programs.splice(at..at, stand_ins);
-    }
-    let needs_tracefs = steps
-        .iter()
-        .flat_map(|step| &step.programs)
-        .any(|program| matches!(program.attachment, Attachment::Tracepoint(..)));
-    let mount_tracefs = needs_tracefs && facts.tracefs == Tracefs::Mountable;
-    Ok(Plan { steps, mount_tracefs, facts: facts.clone(), highest })
-}
-
-/// Since 7.0 a tracepoint no longer disables preemption for its programs (include/linux/tracepoint.h).
-fn has_preemptible_tracepoints(facts: &HostFacts) -> bool {
-    facts.kernel.split('.').next().and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major >= 7)
+    Ok(Plan::of(facts.clone(), highest))
 }
 
 /// The steps a host would get whatever is in the way of a session: for `doctor`.
@@ -270,8 +276,12 @@ fn choose(picks: &[Pick], facts: &HostFacts) -> Result<Vec<Program>, String> {
 
 fn choose_one(pick: &Pick, facts: &HostFacts) -> Result<Program, String> {
     let arguments = |program: &Program| facts.argument_count(program.attachment.function()?);
-    if let Some((program, _)) = pick.iter().find(|(program, wanted)| wanted.is_none() || arguments(program) == *wanted)
-    {
+    let fits = |program: &Program, fit: Fit| match fit {
+        Fit::Any => true,
+        Fit::Arguments(count) => arguments(program) == Some(count),
+        Fit::PreemptibleTracepoints => has_preemptible_tracepoints(facts) && unmet(Need::Tracepoints, facts).is_none(),
+    };
+    if let Some((program, _)) = pick.iter().find(|(program, fit)| fits(program, *fit)) {
         return Ok(*program);
     }
     let known = pick.iter().find_map(|(program, _)| Some((program.attachment.function()?, arguments(program)?)));
@@ -281,11 +291,19 @@ fn choose_one(pick: &Pick, facts: &HostFacts) -> Result<Program, String> {
             format!("this kernel has no function {function}, or inlined it")
         },
         |(function, count)| {
-            let wanted: Vec<String> =
-                pick.iter().filter_map(|(_, wanted)| wanted.map(|wanted| wanted.to_string())).collect();
+            let wanted = pick.iter().filter_map(|(_, fit)| match fit {
+                Fit::Arguments(wanted) => Some(wanted.to_string()),
+                Fit::Any | Fit::PreemptibleTracepoints => None,
+            });
+            let wanted: Vec<String> = wanted.collect();
             format!("this kernel's {function} has {count} arguments; firstfin knows it with {}", wanted.join(" or "))
         },
     ))
+}
+
+/// Since 7.0 a program on a raw tracepoint may lose the CPU (include/linux/tracepoint.h).
+fn has_preemptible_tracepoints(facts: &HostFacts) -> bool {
+    facts.kernel.split('.').next().and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major >= 7)
 }
 
 /// Why the host does not meet a need, if it does not.
@@ -295,7 +313,7 @@ fn unmet(need: Need, facts: &HostFacts) -> Option<String> {
         Need::Nothing => None,
         Need::RawTracepoints => answer(&facts.raw_tracepoint),
         Need::InetDiag => answer(&facts.inet_diag),
-        Need::SyscallTracepoints => match &facts.tracefs {
+        Need::Tracepoints => match &facts.tracefs {
             Tracefs::Unavailable(why) => {
                 Some(format!("tracefs is out of reach: {why}; to mount it: mount -t tracefs tracefs {TRACEFS_PATH}"))
             }
@@ -364,6 +382,11 @@ pub fn blind_spots(facts: &HostFacts) -> Vec<String> {
              CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
                 .to_owned(),
         );
+    }
+    if has_preemptible_tracepoints(facts)
+        && let Some(why) = unmet(Need::Tracepoints, facts)
+    {
+        spots.push(format!("transitions are skipped where a task loses the CPU to another (they are counted): {why}"));
     }
     if !facts.initial_pid_namespace {
         spots.push(
