@@ -21,7 +21,8 @@ pub(crate) struct Connection {
     pub(crate) port_errno: u16,
     /// `timewait_state`
     pub(crate) timewait_state: u8,
-    pub(crate) reserved: u8,
+    /// The last change of state that was dealt with: the old one in the upper four bits, the new one in the lower
+    pub(crate) last_transition: u8,
     /// Address of its timewait socket
     pub(crate) timewait: u64,
 }
@@ -34,33 +35,11 @@ pub(crate) static UNSEEN: Connection = Connection {
     flags: 0,
     port_errno: 0,
     timewait_state: 0,
-    reserved: 0,
+    last_transition: 0,
     timewait: 0,
 };
 
 const NOBODY: Task = Task { tgid: 0, uid: 0, start_ns: 0, cgroup: 0, comm: [0; 16], flags: 0, reserved: 0 };
-
-/// Transitions that were dealt with; address 0: a free place.
-#[repr(C)]
-pub(crate) struct Done {
-    /// Which place to write over next if none is free: they are, in turn
-    pub(crate) oldest: u64,
-    pub(crate) transitions: [Transition; Done::SIZE],
-}
-
-impl Done {
-    /// A power of two, so that a mask keeps an index within.
-    pub(crate) const SIZE: usize = 8;
-}
-
-/// What tells a transition from one that interrupts it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(C)]
-pub(crate) struct Transition {
-    pub(crate) sk: u64,
-    pub(crate) old: u32,
-    pub(crate) new: u32,
-}
 
 /// A bind() or listen() between its entry and its exit.
 #[derive(Clone, Copy)]
@@ -139,11 +118,6 @@ pub(crate) static TASKS_SEEN: LruHashMap<u32, u64> = LruHashMap::with_max_entrie
 /// One entry for each thread inside bind() or listen().
 #[map]
 pub(crate) static CALLS: LruHashMap<u64, PendingCall> = LruHashMap::with_max_entries(4_096, 0);
-
-/// The transitions dealt with on this CPU that the last program has not looked at yet: one, and one more for each task or
-/// interrupt that came in between.
-#[map]
-pub(crate) static DONE: PerCpuArray<Done> = PerCpuArray::with_max_entries(1, 0);
 
 /// Address of the socket that left FIN_WAIT2 or CLOSING on this CPU just now, 0 for none: a RST of the same socket
 /// takes the timewait socket back that this would have been.

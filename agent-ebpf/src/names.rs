@@ -12,8 +12,6 @@ pub const TASKS_SEEN: &str = "TASKS_SEEN";
 pub const CALLS: &str = "CALLS";
 /// Per-CPU array: the last socket that seemed to enter TIME_WAIT on this CPU.
 pub const CLAIM: &str = "CLAIM";
-/// Per-CPU array: the transitions `inet_sock_set_state` has just dealt with.
-pub const DONE: &str = "DONE";
 /// Read-only global [`Config`](crate::Config).
 pub const CONFIG: &str = "CONFIG";
 

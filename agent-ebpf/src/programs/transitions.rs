@@ -14,7 +14,7 @@ use aya_log_ebpf::debug;
 
 use crate::{
     emit,
-    maps::{CLAIM, Connection, DONE, Done, SOCKETS, Transition, UNSEEN, known_or_new},
+    maps::{CLAIM, Connection, SOCKETS, UNSEEN, known_or_new},
     programs::timewait,
     settings::config,
     socket, task,
@@ -43,9 +43,7 @@ const SHUTDOWN_MASK: u8 = 3;
 /// FIN_WAIT2 or CLOSING to CLOSE.
 #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
 pub(crate) fn inet_sock_set_state(ctx: RawTracePointContext) -> i32 {
-    let transition = Transition::of(&ctx);
-    note_done(transition);
-    observe(&ctx, transition);
+    observe(&ctx, Transition::of(&ctx));
     0
 }
 
@@ -64,9 +62,7 @@ pub(crate) fn inet_sock_set_state_unpreempted(ctx: TracePointContext) -> u32 {
     // SAFETY: the offsets lie within the event of this tracepoint.
     let members = unsafe { (ctx.read_at::<u64>(SKADDR), ctx.read_at::<u32>(OLDSTATE), ctx.read_at::<u32>(NEWSTATE)) };
     let (Ok(sk), Ok(old), Ok(new)) = members else { return 0 };
-    let transition = Transition { sk, old, new };
-    note_done(transition);
-    observe(&ctx, transition);
+    observe(&ctx, Transition { sk, old: old as u8, new: new as u8 });
     0
 }
 
@@ -76,63 +72,58 @@ pub(crate) fn inet_sock_set_state_unpreempted(ctx: TracePointContext) -> u32 {
 /// Sees: the transitions the other program, of the two above, was not run for. Since 5.12 the kernel does not run a program
 /// on a CPU where it runs already: a close() that is interrupted by a packet, inside our program, would cost the packet's
 /// transition. It does run another program, this one, after the first or in its stead. It has to be attached last.
+/// Misses: the end of a socket of which nothing is known, as it looks the same as one the first was run for
 #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
 pub(crate) fn inet_sock_set_state_skipped(ctx: RawTracePointContext) -> i32 {
     let transition = Transition::of(&ctx);
-    if !forget_done(transition) {
+    if was_skipped(&transition) {
         emit::count(Counter::TakenOver);
         observe(&ctx, transition);
     }
     0
 }
 
+#[derive(Clone, Copy)]
+struct Transition {
+    sk: u64,
+    old: u8,
+    new: u8,
+}
+
 impl Transition {
     #[inline(always)]
     fn of(ctx: &RawTracePointContext) -> Self {
-        Self { sk: ctx.arg(0), old: ctx.arg(1), new: ctx.arg(2) }
+        Self { sk: ctx.arg(0), old: ctx.arg::<u32>(1) as u8, new: ctx.arg::<u32>(2) as u8 }
+    }
+
+    /// As it is kept with the socket; no transition is 0.
+    const fn code(self) -> u8 {
+        self.old << 4 | self.new
     }
 }
 
+/// Whether the first program was not run: whatever it sees, it notes with the socket.
 #[inline(always)]
-fn done() -> Option<&'static mut Done> {
-    // SAFETY: this CPU's own, live value; its members are integers, so whatever an interrupt leaves there is valid.
-    DONE.get_ptr_mut(0).map(|done| unsafe { &mut *done })
-}
-
-/// Notes that a transition was dealt with. Where the last program was skipped its note stays, so a full table is one of
-/// leftovers, and the oldest is written over.
-#[inline(always)]
-fn note_done(transition: Transition) {
-    let Some(done) = done() else { return };
-    let mut free = Done::SIZE;
-    for at in 0..Done::SIZE {
-        if done.transitions[at].sk == 0 {
-            free = at;
-        }
+fn was_skipped(transition: &Transition) -> bool {
+    if !socket::is_tcp(transition.sk) {
+        return false;
     }
-    if free == Done::SIZE {
-        free = done.oldest as usize;
-        done.oldest = done.oldest.wrapping_add(1);
-    }
-    done.transitions[free % Done::SIZE] = transition;
-}
-
-/// Whether a transition was dealt with. What is asked for is forgotten.
-#[inline(always)]
-fn forget_done(transition: Transition) -> bool {
-    let Some(done) = done() else { return true };
-    for at in 0..Done::SIZE {
-        if done.transitions[at] == transition {
-            done.transitions[at].sk = 0;
-            return true;
-        }
-    }
-    false
+    let entry = match SOCKETS.get_ptr(transition.sk) {
+        Some(entry) => entry,
+        // Born in softirq, the one kind of birth that can interrupt a program. In a full table there is no telling.
+        None if transition.new == SYN_RECV => match known_or_new(transition.sk) {
+            Some(entry) => entry.cast_const(),
+            None => return false,
+        },
+        None => return false,
+    };
+    // SAFETY: the map hands out a live value, which only the CPU that holds the socket's lock changes.
+    unsafe { (*entry).last_transition != transition.code() }
 }
 
 #[inline(always)]
-fn observe(ctx: &impl EbpfContext, Transition { sk, old, new }: Transition) {
-    let (old, new) = (old as u8, new as u8);
+fn observe(ctx: &impl EbpfContext, transition: Transition) {
+    let Transition { sk, old, new } = transition;
     if !socket::is_tcp(sk) {
         return;
     }
@@ -141,6 +132,7 @@ fn observe(ctx: &impl EbpfContext, Transition { sk, old, new }: Transition) {
     if let Some(connection) = connection {
         // SAFETY: the map hands out a live value, which only the CPU that holds the socket's lock changes.
         let connection = unsafe { &mut *connection };
+        connection.last_transition = transition.code();
         follow(connection, sk, old, new);
         if new == CLOSE && (old == FIN_WAIT2 || old == CLOSING) {
             timewait::note_refusal(connection);

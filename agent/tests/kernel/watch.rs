@@ -35,7 +35,7 @@ const EVENT_WITHIN: Duration = Duration::from_secs(60);
 /// How long a session may take to begin: under emulation, several of them at a time, seconds.
 const BEGIN_WITHIN: Duration = Duration::from_secs(90);
 /// How often the ring is looked at. A choice of this harness; no test relies on it.
-const LOOK_EVERY: Duration = Duration::from_millis(2);
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// Attached programs and what they have reported.
 pub(crate) struct Watch {
