@@ -5,6 +5,7 @@
 //! ```text
 //! kernel    what touches the running kernel: host facts, plan, loader, ring buffer, sock_diag, /proc
 //! decode    bytes of the ring buffer -> model::Event
+//! rules     what the kernel allows: may this socket have that port, given those that are there (pure)
 //! state     events and censuses -> who owns what (pure)
 //! report    state -> the report of a session (pure)
 //! analysis  report -> findings (pure)
@@ -13,8 +14,8 @@
 //! commands  one file a subcommand: wiring
 //! ```
 //!
-//! `model` holds the words all of them share. `decode`, `state`, `report` and `analysis` know neither clock nor I/O:
-//! the same input gives the same output, which is what recordings, golden tests and property tests stand on.
+//! `model` holds the words all of them share. `decode`, `rules`, `state`, `report` and `analysis` know neither clock nor
+//! I/O: the same input gives the same output, which is what recordings, golden tests and property tests stand on.
 
 pub mod analysis;
 pub mod cli;
@@ -25,5 +26,6 @@ pub mod model;
 pub mod output;
 pub mod recording;
 pub mod report;
+pub mod rules;
 pub mod session;
 pub mod state;
