@@ -40,7 +40,7 @@ round() {
     load=
     if [ "$3" = load ]; then
         # It keeps one CPU busy for as long as the round lasts, and never longer than a machine may run.
-        timeout 3600 taskset 2 sh -c 'while :; do :; done' &
+        timeout 3600 taskset 2 "$tests" burn &
         load=$!
     fi
     # The arguments are words.
