@@ -30,7 +30,9 @@ pub struct Holder {
     pub state: HolderState,
     /// Its local address and port; a mapped address may be given as IPv4
     pub local: SocketAddr,
-    /// IPV6_V6ONLY; means nothing for an IPv4 address
+    /// V6ONLY as the kernel has it (`sk_ipv6only`, and so sock_diag); means nothing for an IPv4 address. bind() to an IPv6
+    /// address that is neither [::] nor mapped sets it (`__inet6_bind()`), whatever IPV6_V6ONLY was; a connection has it
+    /// of its listener, so that one accepted at [::1] by a dual-stack listener at [::] has it not.
     pub v6_only: Option<bool>,
     /// SO_REUSEADDR
     pub reuse_address: Option<bool>,
@@ -88,10 +90,12 @@ pub enum Fact {
     ReuseAddress,
     /// SO_REUSEPORT
     ReusePort,
-    /// The user for whom the port is shared by SO_REUSEPORT
+    /// Its user
     User,
     /// The interface it is bound to
     Device,
+    /// Nothing about a socket, but what the bucket of the port remembers: it may let the request in by SO_REUSEPORT
+    Bucket,
 }
 
 /// What comes of two sockets.
@@ -152,28 +156,53 @@ pub fn conflict(request: &Request, holder: &Holder) -> Verdict {
             is_in_line(other, known) && rule(guess).is_some() != rule(other).is_some()
         })
     };
-    let unknown = FACTS.iter().enumerate().filter(|(index, _)| decides(*index)).map(|(_, fact)| *fact);
+    let unknown = FACTS.iter().enumerate().filter(|(index, _)| decides(*index)).map(|(_, fact)| match fact {
+        Fact::User if holder.uid.is_some() => Fact::Bucket,
+        fact => *fact,
+    });
     Verdict::Undecided(unknown.collect())
 }
 
-/// Whether the kernel grants a request while these sockets have the port.
+/// Whether the kernel grants a request while these sockets have the port; the one that asks is not among them.
 #[must_use]
 pub fn decide(request: &Request, holders: &[Holder]) -> Outcome {
+    let has_ally = holders.iter().any(|holder| may_have_opened_the_bucket(holder, request));
     let mut undecided = None;
     for (holder, verdict) in holders.iter().map(|holder| conflict(request, holder)).enumerate() {
-        match verdict {
-            Verdict::Accepted => {}
+        let unknown = match verdict {
+            Verdict::Accepted => continue,
+            Verdict::Refused(_) if has_ally => vec![Fact::Bucket],
             Verdict::Refused(rule) => return Outcome::Refused { holder, rule },
-            Verdict::Undecided(unknown) => {
-                undecided.get_or_insert(Outcome::Undecided { holder, unknown });
-            }
-        }
+            Verdict::Undecided(unknown) => unknown,
+        };
+        undecided.get_or_insert(Outcome::Undecided { holder, unknown });
     }
     undecided.unwrap_or(Outcome::Accepted)
 }
 
+/// Whether the bucket may let a request in because of this holder, with no look at any other (`sk_reuseport_match()`).
+///
+/// A socket with SO_REUSEPORT leaves its user and address there when it is granted the port, be it by SO_REUSEADDR
+/// (`inet_csk_update_fastreuse()`). Whether another one has come after it, nobody can tell.
+fn may_have_opened_the_bucket(holder: &Holder, request: &Request) -> bool {
+    let (asked, held) = (request.local.ip(), holder.local.ip());
+    let is_same_port = request.local.port() == holder.local.port();
+    is_same_port
+        && request.options.reuse_port
+        && match holder.state {
+            // It was its listener, of any address and user, which may be gone.
+            HolderState::Connected | HolderState::TimeWait => holder.reuse_port == Some(true),
+            HolderState::Listener | HolderState::Bound => {
+                holder.reuse_port != Some(false)
+                    && holder.uid.is_none_or(|uid| uid == request.uid)
+                    && (held.to_canonical().is_unspecified() || !asked.to_canonical().is_unspecified())
+                    && is_overlap(held, holder.v6_only == Some(true), asked, request.options.v6_only)
+            }
+        }
+}
+
 /// What the rule looks at, of the holder: V6ONLY, SO_REUSEADDR, SO_REUSEPORT, whether SO_REUSEPORT is for the same user,
-/// whether they may meet on one interface.
+/// whether the two may meet on one interface.
 type Facts = [bool; FACTS.len()];
 
 const FACTS: [Fact; 5] = [Fact::V6Only, Fact::ReuseAddress, Fact::ReusePort, Fact::User, Fact::Device];

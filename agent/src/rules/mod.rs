@@ -3,24 +3,26 @@
 //!
 //! It is what `inet_csk_get_port()` decides for TCP, in `net/ipv4/inet_connection_sock.c`, for a port that was asked for
 //! by number. The kernel walks the sockets of that port and refuses because of the first one in the way, so the rule is
-//! one for a pair of sockets ([`conflict`]), and no socket's presence makes another one less in the way ([`decide`]).
+//! one for a pair of sockets ([`conflict`]), applied to each that is there ([`decide`]).
 //!
 //! Where it is exact: Linux 5.10 to 7.3 have the same rule. In 6.1 sockets were sorted by their address too (`bhash2`),
 //! and that was meant to change no answer. In early releases of 6.1 to 6.8 it did, for wildcards next to IPv4-mapped
 //! addresses ("tcp: Fix bind() regression for v4-mapped-v6 ...", two fixes, in all kernels still maintained).
 //!
 //! Where it is not, because the kernel looks at something else first. The bucket of a port (`struct inet_bind_bucket`)
-//! remembers whether every socket bound so far had SO_REUSEADDR (`fastreuse`), and for which user and address all had
-//! SO_REUSEPORT (`fastreuseport`, `fastuid`); who matches that is let in without a look at the sockets
-//! (`inet_csk_update_fastreuse()`, `sk_reuseport_match()`). It says the same as the rule, except:
+//! remembers whether every socket bound so far had SO_REUSEADDR (`fastreuse`), and which user and address had
+//! SO_REUSEPORT (`fastreuseport`, `fastuid`, `fast_rcv_saddr`); who matches that is let in without a look at the sockets
+//! (`inet_csk_update_fastreuse()`, `sk_reuseport_match()`). For two sockets it comes to the same. It does not:
 //!
-//! - The options are remembered as they were at bind() or listen(). A holder that has changed one since is in the way by
-//!   the rule, and by the bucket it is not.
-//! - A connection can belong to another user than the listener it was accepted from, and an orphan belonged to root
-//!   before Linux 6.17 (`sock_i_uid()`); the bucket knows the listener's user. A connection with SO_REUSEPORT and another
-//!   user is therefore [`Verdict::Undecided`].
-//! - The bucket knows no devices: among three sockets, one can be let in by SO_REUSEPORT of the second, on another
-//!   device, although the third is of another user.
+//! - Among three, when the second has both options. The first, with SO_REUSEADDR only, is in the way of a third with
+//!   SO_REUSEPORT only; but the second has left its user and address in the bucket. Devices are not in the bucket at all.
+//!   [`decide`] then says [`Outcome::Undecided`], since what the bucket remembers depends on who came last.
+//! - When that second socket is gone and others are left: then the rule refuses what the kernel may grant.
+//! - With a connection of another user than the listener it was accepted from, or an orphan, which belonged to root
+//!   before Linux 6.17 (`sock_i_uid()`): the bucket knows the listener's user. This is [`Verdict::Undecided`].
+//! - When a holder has changed an option after bind(): the bucket remembers it as it was.
+//!
+//! The bucket only ever lets in. What the rule accepts, the kernel grants.
 //!
 //! Not considered: TCP_REPAIR (`SK_FORCE_REUSE`), VRFs (each has its own buckets), a socket with an eBPF program to
 //! choose among its SO_REUSEPORT group before it is bound (it has a group already and joins none), and an address that

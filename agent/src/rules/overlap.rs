@@ -6,8 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// (`inet_rcv_saddr_equal()` with wildcards, `ipv4_rcv_saddr_equal()`, `ipv6_rcv_saddr_equal()`; since Linux 6.1 also
 /// `inet_bind2_bucket_match_addr_any()` and `__inet_bhash2_conflict()`).
 ///
-/// Not symmetric, and the kernel is not either: 0.0.0.0 is refused because of [::1], as long as that socket is not
-/// V6ONLY, while [::1] is allowed next to 0.0.0.0. `v6_only` of an IPv4 socket is false.
+/// `v6_only` is the kernel's (`sk_ipv6only`), false for an IPv4 socket. Not symmetric, and the kernel is not either:
+/// 0.0.0.0 is refused because of a socket at [::1] that is not V6ONLY, such as a connection to a dual-stack listener,
+/// while [::1] is allowed next to 0.0.0.0.
 ///
 /// A holder's IPv4-mapped address may be given as IPv4. For the one that asks that makes a difference for
 /// ::ffff:0.0.0.0, which is allowed next to [::1].

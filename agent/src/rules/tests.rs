@@ -241,7 +241,8 @@ fn what_is_not_known_is_named_only_where_it_decides() {
 fn user_of_a_connection_does_not_decide_alone() {
     let accepted_by_a_worker = Holder { uid: Some(33), ..held(Connected, "127.0.0.1", SHARE) };
     assert_all(&[
-        (accepted_by_a_worker, bind("127.0.0.1", SHARE), Verdict::Undecided(vec![Fact::User])),
+        (accepted_by_a_worker, bind("127.0.0.1", SHARE), Verdict::Undecided(vec![Fact::Bucket])),
+        (Holder { uid: None, ..accepted_by_a_worker }, bind("127.0.0.1", SHARE), Verdict::Undecided(vec![Fact::User])),
         (Holder { uid: Some(0), ..accepted_by_a_worker }, bind("127.0.0.1", SHARE), Accepted),
     ]);
 }
@@ -257,6 +258,26 @@ fn among_many_the_first_that_is_in_the_way_for_certain() {
     assert_eq!(decide(&request, &[elsewhere, unknown]), undecided);
     let refused = Outcome::Refused { holder: 2, rule: Rule::HolderListens };
     assert_eq!(decide(&request, &[elsewhere, unknown, listener]), refused);
+}
+
+/// `inet_csk_update_fastreuse()`: the second one's user and address are what a third one is compared with.
+#[test]
+fn reuse_port_of_another_holder_may_let_in() {
+    let first = held(Bound, "127.0.0.1", REUSE);
+    let second = held(Bound, "127.0.0.1", SocketOptions { reuse_port: true, ..REUSE });
+    let request = bind("127.0.0.1", SHARE);
+    let refused = Outcome::Refused { holder: 0, rule: Rule::HolderLacksReusePort };
+    let undecided = Outcome::Undecided { holder: 0, unknown: vec![Fact::Bucket] };
+    assert_eq!(decide(&request, &[first]), refused);
+    assert_eq!(decide(&request, &[first, second]), undecided);
+    let elsewhere = Holder { local: at("127.0.0.2"), ..second };
+    assert_eq!(decide(&request, &[first, elsewhere]), refused);
+    let stranger = Holder { uid: Some(1_000), ..second };
+    assert_eq!(decide(&request, &[first, stranger]), refused);
+    assert_eq!(
+        decide(&bind("127.0.0.1", PLAIN), &[first, second]),
+        Outcome::Refused { holder: 0, rule: Rule::RequestLacksReuseAddress }
+    );
 }
 
 #[test]

@@ -31,6 +31,7 @@ mod refusals;
 mod rung;
 mod scene;
 mod sessions;
+mod verdicts;
 mod watch;
 mod wire;
 
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
     tests.extend(ledger::tests());
     tests.extend(sessions::tests());
     tests.extend(readers::tests());
+    tests.extend(verdicts::tests());
     tests.extend(commands::tests());
     tests.extend(refusals::tests());
     libtest_mimic::run(&Arguments::from_args(), tests).exit_code()

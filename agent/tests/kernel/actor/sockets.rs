@@ -164,7 +164,7 @@ fn set_port_range(socket: BorrowedFd<'_>, first: u16, last: u16) -> io::Result<(
     set_number(socket, libc::SOL_IP, IP_LOCAL_PORT_RANGE, (i32::from(last) << 16) | i32::from(first))
 }
 
-fn set_number(socket: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> io::Result<()> {
+pub(crate) fn set_number(socket: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> io::Result<()> {
     let length = libc::socklen_t::try_from(size_of::<i32>()).map_err(io::Error::other)?;
     // SAFETY: the value outlives the call and is as long as the length says.
     let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), length) };
@@ -183,14 +183,14 @@ fn receive(socket: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
     Ok(())
 }
 
-fn receive_end(socket: BorrowedFd<'_>) -> io::Result<()> {
+pub(crate) fn receive_end(socket: BorrowedFd<'_>) -> io::Result<()> {
     let mut buffer = [0; 4096];
     while recv(socket, &mut buffer, RecvFlags::empty())?.0 > 0 {}
     Ok(())
 }
 
 /// Asks `TCP_INFO` until it says what is wanted: the only way to know that the other side's ACK has arrived.
-fn await_state(socket: BorrowedFd<'_>, wanted: u8) -> io::Result<()> {
+pub(crate) fn await_state(socket: BorrowedFd<'_>, wanted: u8) -> io::Result<()> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let mut state = 0_u8;
