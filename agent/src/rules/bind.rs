@@ -163,7 +163,7 @@ pub fn conflict(request: &Request, holder: &Holder) -> Verdict {
     Verdict::Undecided(unknown.collect())
 }
 
-/// Whether the kernel grants a request while these sockets have the port.
+/// Whether the kernel grants a request while these sockets have the port; the one that asks is not among them.
 #[must_use]
 pub fn decide(request: &Request, holders: &[Holder]) -> Outcome {
     let has_ally = holders.iter().any(|holder| may_have_opened_the_bucket(holder, request));
@@ -202,7 +202,7 @@ fn may_have_opened_the_bucket(holder: &Holder, request: &Request) -> bool {
 }
 
 /// What the rule looks at, of the holder: V6ONLY, SO_REUSEADDR, SO_REUSEPORT, whether SO_REUSEPORT is for the same user,
-/// whether they may meet on one interface.
+/// whether the two may meet on one interface.
 type Facts = [bool; FACTS.len()];
 
 const FACTS: [Fact; 5] = [Fact::V6Only, Fact::ReuseAddress, Fact::ReusePort, Fact::User, Fact::Device];

@@ -275,7 +275,7 @@ fn reuse_port_of_another_holder_may_let_in() {
     let stranger = Holder { uid: Some(1_000), ..second };
     assert_eq!(decide(&request, &[first, stranger]), refused);
     assert_eq!(
-        decide(&bind("127.0.0.1", PLAIN), &[first, second]).clone(),
+        decide(&bind("127.0.0.1", PLAIN), &[first, second]),
         Outcome::Refused { holder: 0, rule: Rule::RequestLacksReuseAddress }
     );
 }

@@ -16,11 +16,12 @@ impl Dice {
 
     /// One of them.
     pub(super) fn pick<T: Copy>(&mut self, all: &[T]) -> T {
-        all[usize::try_from(self.roll() % all.len() as u64).expect("an index")]
+        let index = self.roll() % all.len() as u64;
+        all[usize::try_from(index).unwrap_or_default()]
     }
 
     /// Once in `n` times.
     pub(super) fn is_one_in(&mut self, n: u64) -> bool {
-        self.roll() % n == 0
+        self.roll().is_multiple_of(n)
     }
 }

@@ -30,11 +30,8 @@ use crate::actor::{await_state, receive_end};
 /// Where clients connect to.
 const SERVER_PORT: u16 = 9_000;
 
-/// What a client connects to, which is the address it gets if it leaves the choice to the kernel; and whether it is
-/// V6ONLY.
-const CLIENTS: [(&str, bool); 4] = [("127.0.0.1", false), ("::1", false), ("::1", true), ("::ffff:127.0.0.1", false)];
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// How.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
     Listener,
     Bound,
@@ -109,7 +106,7 @@ impl Stage {
                 Ok(Held { claim, holder: claim.holder(state, port), socket: Some(socket), _peer: None })
             }
             Way::Served | Way::TimeWaitOfServer | Way::FinWait2OfServer => {
-                let claim = Claim::reachable(dice);
+                let claim = Claim::server(dice);
                 let listener = claim.bound(port)?;
                 listen(&listener, 8)?;
                 let remote = claim.reached_at(port, dice);
@@ -121,7 +118,7 @@ impl Stage {
                 Self::held(way, Claim { uid, ..claim }, port, served, peer)
             }
             Way::BoundClient | Way::Client | Way::TimeWaitOfClient => {
-                let claim = Claim::connectable(dice, &CLIENTS);
+                let claim = Claim::client(dice);
                 let socket = if way == Way::BoundClient {
                     claim.bound(port)?
                 } else {

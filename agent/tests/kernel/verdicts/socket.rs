@@ -27,19 +27,27 @@ const LOOPBACK: u32 = 1;
 const ELSEWHERE: u32 = 77;
 const USERS: [u32; 3] = [0, 0, NOBODY];
 
+const SECOND_LOCALHOST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 /// Local addresses, and whether the socket is V6ONLY.
-const ADDRESSES: [(&str, bool); 11] = [
-    ("0.0.0.0", false),
-    ("127.0.0.1", false),
-    ("127.0.0.2", false),
-    ("::", false),
-    ("::", true),
-    ("::1", false),
-    ("::1", true),
-    ("::ffff:0.0.0.0", false),
-    ("::ffff:127.0.0.1", false),
-    ("::ffff:127.0.0.1", false),
-    ("::ffff:127.0.0.2", false),
+const ADDRESSES: [(IpAddr, bool); 11] = [
+    (IpAddr::V4(Ipv4Addr::UNSPECIFIED), false),
+    (IpAddr::V4(Ipv4Addr::LOCALHOST), false),
+    (IpAddr::V4(SECOND_LOCALHOST), false),
+    (IpAddr::V6(Ipv6Addr::UNSPECIFIED), false),
+    (IpAddr::V6(Ipv6Addr::UNSPECIFIED), true),
+    (IpAddr::V6(Ipv6Addr::LOCALHOST), false),
+    (IpAddr::V6(Ipv6Addr::LOCALHOST), true),
+    (IpAddr::V6(Ipv4Addr::UNSPECIFIED.to_ipv6_mapped()), false),
+    (IpAddr::V6(Ipv4Addr::LOCALHOST.to_ipv6_mapped()), false),
+    (IpAddr::V6(Ipv4Addr::LOCALHOST.to_ipv6_mapped()), false),
+    (IpAddr::V6(SECOND_LOCALHOST.to_ipv6_mapped()), false),
+];
+/// What a client connects to, which is the address it gets if it leaves the choice to the kernel.
+const CLIENTS: [(IpAddr, bool); 4] = [
+    (IpAddr::V4(Ipv4Addr::LOCALHOST), false),
+    (IpAddr::V6(Ipv6Addr::LOCALHOST), false),
+    (IpAddr::V6(Ipv6Addr::LOCALHOST), true),
+    (IpAddr::V6(Ipv4Addr::LOCALHOST.to_ipv6_mapped()), false),
 ];
 
 /// Whose socket it is to be, and what of.
@@ -58,11 +66,7 @@ impl Claim {
         Self::at(address, v6_only, dice)
     }
 
-    fn at(address: &str, v6_only: bool, dice: &mut Dice) -> Self {
-        Self::with(address.parse().expect("an address"), v6_only, dice)
-    }
-
-    fn with(address: IpAddr, v6_only: bool, dice: &mut Dice) -> Self {
+    fn at(address: IpAddr, v6_only: bool, dice: &mut Dice) -> Self {
         let coin = [false, true];
         let options = SocketOptions { reuse_address: dice.pick(&coin), reuse_port: dice.pick(&coin), v6_only };
         let is_anywhere = address.is_ipv4() || address.is_unspecified();
@@ -73,19 +77,22 @@ impl Claim {
     /// Any at the address of another one, every other time.
     pub(super) fn near(&self, dice: &mut Dice) -> Self {
         let any = Self::any(dice);
-        if dice.is_one_in(2) { Self::with(self.address, self.options.v6_only, dice) } else { any }
+        if dice.is_one_in(2) { Self::at(self.address, self.options.v6_only, dice) } else { any }
     }
 
-    /// Any that can be connected on this host.
-    pub(super) fn connectable(dice: &mut Dice, addresses: &[(&str, bool)]) -> Self {
-        let (address, v6_only) = dice.pick(addresses);
-        let claim = Self::at(address, v6_only, dice);
-        Self { device: claim.device.min(LOOPBACK), ..claim }
+    /// Any that can connect to this host.
+    pub(super) fn client(dice: &mut Dice) -> Self {
+        let (address, v6_only) = dice.pick(&CLIENTS);
+        Self::at(address, v6_only, dice).on_this_host()
     }
 
-    /// Any that can listen for connections of this host.
-    pub(super) fn reachable(dice: &mut Dice) -> Self {
-        Self::connectable(dice, &ADDRESSES)
+    /// Any that can be connected to from this host.
+    pub(super) fn server(dice: &mut Dice) -> Self {
+        Self::any(dice).on_this_host()
+    }
+
+    fn on_this_host(self) -> Self {
+        Self { device: self.device.min(LOOPBACK), ..self }
     }
 
     pub(super) fn socket(&self) -> io::Result<OwnedFd> {
