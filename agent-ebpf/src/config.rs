@@ -5,6 +5,16 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+/// Where a structure has a bit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Bit {
+    /// Bytes from the start of the structure
+    pub offset: u32,
+    /// The bit in that byte; 0: it is not known where this kernel has it
+    pub mask: u32,
+}
+
 /// Byte offsets of kernel structure members, and bit numbers of kernel flags, on the running kernel.
 ///
 /// `sock_common` has been the same on every kernel looked at (5.10 to 7.3), but is resolved like the rest: it costs
@@ -34,6 +44,10 @@ pub struct Offsets {
     pub skc_v6_rcv_saddr: u32,
     /// `sock_common.skc_flags`
     pub skc_flags: u32,
+    /// `sock_common.skc_bound_dev_if`
+    pub skc_bound_dev_if: u32,
+    /// `sock.sk_uid`
+    pub sk_uid: u32,
     /// `sock.sk_protocol`
     pub sk_protocol: u32,
     /// Size of `sock.sk_protocol` in bytes: 2 since 5.6
@@ -48,6 +62,10 @@ pub struct Offsets {
     pub sk_socket: u32,
     /// `inet_sock.inet_sport`, network order; unlike `skc_num` it survives the port's release
     pub inet_sport: u32,
+    /// IP_FREEBIND, of `inet_sock`
+    pub inet_free_bind: Bit,
+    /// IP_BIND_ADDRESS_NO_PORT, of `inet_sock`
+    pub inet_bind_address_no_port: Bit,
     /// `inet_timewait_sock.tw_substate`
     pub tw_substate: u32,
     /// `inet_timewait_sock.tw_timer`

@@ -190,7 +190,11 @@ pub(crate) fn refused(call: Call, pending: &PendingCall, errno: u32) {
         (&raw mut (*record).port).write(pending.port);
         (&raw mut (*record).address).write(Address(pending.address));
         (&raw mut (*record).reuse).write(pending.reuse);
-        (&raw mut (*record).reserved).write([0; 7]);
+        (&raw mut (*record).flags).write(pending.flags);
+        (&raw mut (*record).reserved).write([0; 2]);
+        (&raw mut (*record).device).write(pending.device);
+        (&raw mut (*record).uid).write(pending.uid);
+        (&raw mut (*record).padding).write(0);
         (&raw mut (*record).task).write(task);
     }
     count(Counter::Submitted);

@@ -13,12 +13,12 @@ mod counters;
 pub mod names;
 mod record;
 
-pub use config::{Config, Filter, Offsets};
+pub use config::{Bit, Config, Filter, Offsets};
 pub use counters::Counter;
 pub use record::{
     Address, Call, Header, RecordKind, SocketFacts, SyscallRecord, Task, TaskRecord, TimeWaitChange, TimeWaitRecord,
-    TransitionRecord, conn_flag, task_flag, timewait_state,
+    TransitionRecord, ask_flag, conn_flag, task_flag, timewait_state,
 };
 
 /// Version of everything in this crate. The programs carry it as a global; the agent refuses an object of another one.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;

@@ -55,7 +55,13 @@ pub(crate) struct PendingCall {
     pub(crate) reuse: u8,
     /// 1: its conflict was reported where it happened, in `inet_csk_get_port()`
     pub(crate) is_reported: u8,
-    pub(crate) reserved: [u8; 2],
+    /// `ask_flag` bits
+    pub(crate) flags: u8,
+    pub(crate) reserved: u8,
+    /// `sk_bound_dev_if`
+    pub(crate) device: u32,
+    /// `sk_uid`
+    pub(crate) uid: u32,
 }
 
 /// What goes on with timewait sockets on this CPU: where a timewait socket is taken away tells why. All of it happens

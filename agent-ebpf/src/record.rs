@@ -212,6 +212,18 @@ impl Call {
     }
 }
 
+/// Options of a socket that asks for a port, beside those that decide who shares one.
+pub mod ask_flag {
+    /// IP_FREEBIND
+    pub const FREE_BIND: u8 = 1;
+    /// It is known whether IP_FREEBIND is set
+    pub const FREE_BIND_KNOWN: u8 = 2;
+    /// IP_BIND_ADDRESS_NO_PORT
+    pub const NO_PORT: u8 = 4;
+    /// It is known whether IP_BIND_ADDRESS_NO_PORT is set
+    pub const NO_PORT_KNOWN: u8 = 8;
+}
+
 /// A bind() or listen() of a TCP socket that was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
@@ -234,8 +246,16 @@ pub struct SyscallRecord {
     pub address: Address,
     /// The byte of `skc_reuse` (bits 0-3), `skc_reuseport` (bit 4), `skc_ipv6only` (bit 5)
     pub reuse: u8,
+    /// [`ask_flag`] bits
+    pub flags: u8,
     /// Always zero
-    pub reserved: [u8; 7],
+    pub reserved: [u8; 2],
+    /// `sk_bound_dev_if`: the interface the socket is bound to, 0 for none
+    pub device: u32,
+    /// `sk_uid`: the user the socket belongs to, in the initial user namespace
+    pub uid: u32,
+    /// Always zero
+    pub padding: u32,
     /// Who called
     pub task: Task,
 }
@@ -331,7 +351,7 @@ const _: () = {
     assert!(size_of::<Task>() == 48);
     assert!(size_of::<SocketFacts>() == 24);
     assert!(size_of::<TransitionRecord>() == 200);
-    assert!(size_of::<SyscallRecord>() == 112);
+    assert!(size_of::<SyscallRecord>() == 120);
     assert!(size_of::<TaskRecord>() == 64);
     assert!(size_of::<TimeWaitRecord>() == 72);
 };

@@ -2,7 +2,7 @@
 
 use core::ffi::c_void;
 
-use agent_ebpf::{Address, Counter, SocketFacts};
+use agent_ebpf::{Address, Counter, SocketFacts, ask_flag};
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 
 use crate::{
@@ -96,6 +96,39 @@ pub(crate) fn netns(sk: u64) -> Result<u32, i32> {
 #[inline(always)]
 pub(crate) fn reuse(sk: u64) -> u8 {
     read_or_zero(sk, offset!(skc_reuse_byte))
+}
+
+/// `sk_bound_dev_if`: index of the interface it is bound to, or 0.
+#[inline(always)]
+pub(crate) fn device(sk: u64) -> u32 {
+    read_or_zero(sk, offset!(skc_bound_dev_if))
+}
+
+/// `sk_uid`: the user it belongs to.
+#[inline(always)]
+pub(crate) fn uid(sk: u64) -> u32 {
+    read_or_zero(sk, offset!(sk_uid))
+}
+
+/// Its options that only matter while it asks for a port: `ask_flag` bits.
+#[inline(always)]
+pub(crate) fn ask_flags(sk: u64) -> u8 {
+    let bit = |offset: usize, mask: u32, set: u8, known: u8| match mask {
+        0 => 0,
+        mask if u32::from(read_or_zero::<u8>(sk, offset)) & mask != 0 => set | known,
+        _ => known,
+    };
+    bit(
+        config!(offsets.inet_free_bind.offset) as usize,
+        config!(offsets.inet_free_bind.mask),
+        ask_flag::FREE_BIND,
+        ask_flag::FREE_BIND_KNOWN,
+    ) | bit(
+        config!(offsets.inet_bind_address_no_port.offset) as usize,
+        config!(offsets.inet_bind_address_no_port.mask),
+        ask_flag::NO_PORT,
+        ask_flag::NO_PORT_KNOWN,
+    )
 }
 
 /// `sk_state`, Linux's number.

@@ -3,14 +3,14 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use agent_ebpf::{
-    Address, RecordKind, SyscallRecord, TaskRecord, TimeWaitRecord, TransitionRecord, conn_flag, task_flag,
+    Address, RecordKind, SyscallRecord, TaskRecord, TimeWaitRecord, TransitionRecord, ask_flag, conn_flag, task_flag,
     timewait_state,
 };
 use thiserror::Error;
 use zerocopy::FromBytes;
 
 use crate::model::{
-    Call, Connection, Event, Leaving, Name, Netns, OpenKind, ProcessKey, RefusedCall, Retraction, SocketFacts,
+    Asker, Call, Connection, Event, Leaving, Name, Netns, OpenKind, ProcessKey, RefusedCall, Retraction, SocketFacts,
     SocketId, SocketOptions, Task, TcpState, TimeWaitChange, TimeWaitEvent, TimeWaitId, TimeWaitMade, TimeWaitSubstate,
     Timestamp, Transition,
 };
@@ -126,6 +126,7 @@ fn transition(record: &TransitionRecord) -> Result<Event, DecodeError> {
             has_socket: facts.socket_state != 0,
             is_unconnected: facts.socket_state == SS_UNCONNECTED,
             linger_zero: facts.linger_zero != 0,
+            options: Some(options(facts.reuse)),
         },
     })))
 }
@@ -192,8 +193,18 @@ fn refused(record: &SyscallRecord) -> Result<Event, DecodeError> {
         },
         errno: record.errno,
         options: options(record.reuse),
+        asker: Asker {
+            uid: Some(record.uid),
+            device: Some(record.device),
+            free_bind: known(record.flags, ask_flag::FREE_BIND_KNOWN, ask_flag::FREE_BIND),
+            bind_address_no_port: known(record.flags, ask_flag::NO_PORT_KNOWN, ask_flag::NO_PORT),
+        },
         task: task(&record.task).ok_or(DecodeError::BadValue { member: "task.flags", value: 0 })?,
     }))
+}
+
+const fn known(flags: u8, known: u8, set: u8) -> Option<bool> {
+    if flags & known == 0 { None } else { Some(flags & set != 0) }
 }
 
 /// The byte of `skc_reuse` (bits 0-3), `skc_reuseport` (bit 4) and `skc_ipv6only` (bit 5) of `struct sock_common`.

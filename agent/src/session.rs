@@ -16,13 +16,15 @@ use crate::{
     kernel::{
         Losses, Programs, Settings, StartError,
         census::{self, boottime},
+        held::{self, HeldSocket},
         plan::{Plan, Rung},
         processes::Procfs,
         sock_diag::DumpFilter,
     },
-    model::{Call, Census, Event, Name, Netns, Process, RefusedCall, SocketHolders, SocketRow, TcpState, Timestamp},
+    model::{Call, Census, Event, Name, Process, ProcessKey, RefusedCall, TcpState, Timestamp},
     recording,
     report::{Host, Report, SessionFacts, build},
+    rules,
     state::{
         Attribution, Input, Limits, State,
         failures::{HolderSeen, HoldersSeen, RefusedKey},
@@ -59,8 +61,8 @@ pub struct Session {
     wants_owners: bool,
 }
 
-/// What a search for the holders of a port brings back: the rows, and who has their sockets open.
-type Found = Result<(Vec<SocketRow>, SocketHolders), String>;
+/// What a search for the holders of a port brings back.
+type Found = Result<Vec<HeldSocket>, String>;
 
 impl Session {
     /// Attaches the programs and takes stock of what is there. Needs a tokio runtime.
@@ -357,43 +359,42 @@ impl Session {
         };
         for (call, found) in answers {
             let holders = match found {
-                Ok((rows, holders)) => self.name_holders(&call, rows, &holders),
+                Ok(sockets) => self.name_holders(&call, sockets),
                 Err(why) => HoldersSeen::Failed(why),
             };
             self.feed(Input::Holders { call, holders });
         }
     }
 
-    fn name_holders(&mut self, call: &RefusedCall, rows: Vec<SocketRow>, holders: &SocketHolders) -> HoldersSeen {
+    fn name_holders(&mut self, call: &RefusedCall, sockets: Vec<HeldSocket>) -> HoldersSeen {
         let dumped = boottime();
-        let mut seen = Vec::with_capacity(rows.len());
-        for row in rows {
-            // Several processes have it open after fork(); the oldest is the one that passed it on.
-            let process = row
-                .inode
-                .and_then(|inode| holders.by_inode.get(&inode))
-                .and_then(|processes| processes.iter().min_by_key(|process| process.key.start_ticks));
-            let owner = match process {
-                Some(process) => {
-                    self.feed(Input::Process(process.clone()));
-                    Some(process.key)
-                }
-                None => match self.state.attribute(&row, dumped, false) {
+        let mut seen = Vec::with_capacity(sockets.len());
+        for HeldSocket { row, processes, options } in sockets {
+            let mut keys: Vec<ProcessKey> = processes.iter().map(|process| process.key).collect();
+            for process in processes {
+                self.feed(Input::Process(process));
+            }
+            let (owner, options) = if keys.is_empty() {
+                let owner = match self.state.attribute(&row, dumped, false) {
                     Attribution::Process(key, _) => Some(key),
                     Attribution::Unknown(_) => None,
-                },
+                };
+                (owner, self.state.options_kept(&row, dumped))
+            } else {
+                (Some(keys.remove(0)), options)
             };
             // The socket whose listen() was refused is bound to the port itself.
             let is_refused_one =
                 call.call == Call::Listen && row.state == TcpState::BoundInactive && owner == Some(call.task.key);
             if !is_refused_one {
-                seen.push(HolderSeen { row, owner });
+                seen.push(HolderSeen { row, owner, others: keys, options });
             }
         }
         if seen.is_empty() {
             return HoldersSeen::Failed(
                 "no socket that has this address and port was found in its namespace any more: it was let go in the \
-                 meantime, or it is one this kernel does not list (bound and nothing else, before Linux 6.8)"
+                 meantime, or (before Linux 6.8, which lists no socket that is bound and nothing else) its process may \
+                 not be looked at"
                     .to_owned(),
             );
         }
@@ -408,34 +409,15 @@ fn take_census(procfs: &Procfs) -> Census {
 /// Every socket of the namespace that has what the call asked for. A socket whose bind() was refused has no port.
 fn look_for_holders(procfs: &Procfs, call: &RefusedCall) -> Found {
     let Some(asked) = call.local else { return Err("what it asked for could not be read".to_owned()) };
-    let port = asked.port();
-    let only: HashSet<Netns> = HashSet::from([call.netns]);
-    let mut census = census::take(procfs, &DumpFilter::port(port), Some(&only), &boottime);
-    let Some(namespace) = census.namespaces.pop() else {
-        let why = census.unreachable.pop().map_or_else(|| "its namespace was not found".to_owned(), |(_, why)| why);
+    let is_overlap = |held: IpAddr| rules::is_overlap(asked.ip(), call.options.v6_only, held, false);
+    let mut found = held::at_port(procfs, asked.port(), Some(call.netns));
+    let Some(namespace) = found.namespaces.pop() else {
+        let why = found.unreachable.pop().map_or_else(|| "its namespace was not found".to_owned(), |(_, why)| why);
         return Err(why);
     };
-    let mut rows = namespace.rows;
-    rows.retain(|row| {
-        let local = row.connection.local;
-        local.port() == port && row.state != TcpState::Close && overlap(asked.ip(), call.options.v6_only, local.ip())
-    });
-    Ok((rows, procfs.socket_holders()))
-}
-
-/// Whether a socket at the address `held` can be in the way of one that asks for `asked`: neighbours that share nothing
-/// but the port are not. (`ipv6_rcv_saddr_equal()`; of a holder at `[::]` it is not known whether it leaves IPv4 alone.)
-const fn overlap(asked: IpAddr, v6_only: bool, held: IpAddr) -> bool {
-    match (asked, held) {
-        (IpAddr::V4(asked), IpAddr::V4(held)) => {
-            asked.is_unspecified() || held.is_unspecified() || asked.to_bits() == held.to_bits()
-        }
-        (IpAddr::V6(asked), IpAddr::V6(held)) => {
-            asked.is_unspecified() || held.is_unspecified() || asked.to_bits() == held.to_bits()
-        }
-        (IpAddr::V4(_), IpAddr::V6(held)) => held.is_unspecified(),
-        (IpAddr::V6(asked), IpAddr::V4(_)) => asked.is_unspecified() && !v6_only,
-    }
+    let mut sockets = namespace.sockets;
+    sockets.retain(|socket| is_overlap(socket.row.connection.local.ip()));
+    Ok(sockets)
 }
 
 fn host() -> Host {
@@ -444,31 +426,5 @@ fn host() -> Host {
         name: Name::from_bytes(uname.nodename().to_bytes()),
         kernel: Name::from_bytes(uname.release().to_bytes()),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_shares_the_address_is_in_the_way() {
-        let overlaps = |asked: &str, held: &str| overlap(asked.parse().unwrap(), false, held.parse().unwrap());
-        for (one, other) in [
-            ("127.0.0.1", "127.0.0.1"),
-            ("127.0.0.1", "0.0.0.0"),
-            ("127.0.0.1", "::"),
-            ("0.0.0.0", "::"),
-            ("::1", "::1"),
-            ("::1", "::"),
-        ] {
-            assert!(overlaps(one, other) && overlaps(other, one), "{one} {other}");
-        }
-        for (one, other) in [("127.0.0.1", "127.0.0.2"), ("127.0.0.1", "::1"), ("0.0.0.0", "::1"), ("::1", "::2")] {
-            assert!(!overlaps(one, other) && !overlaps(other, one), "{one} {other}");
-        }
-        let everywhere = "::".parse().unwrap();
-        assert!(!overlap(everywhere, true, "0.0.0.0".parse().unwrap()));
-        assert!(overlap(everywhere, true, "::1".parse().unwrap()));
     }
 }

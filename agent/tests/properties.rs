@@ -8,7 +8,7 @@ use agent_ebpf::{
 };
 use firstfin::{
     decode::{DecodeError, decode},
-    model::{Census, Connection, Event, Name, Netns, NetnsCensus, ProcessKey, SocketRow, TcpState, Timestamp},
+    model::{Asker, Census, Connection, Event, Name, Netns, NetnsCensus, ProcessKey, SocketRow, TcpState, Timestamp},
     report::{Host, Lost, Report, SessionFacts, build},
     state::{Input, Limits, State},
 };
@@ -343,11 +343,17 @@ fn a_refused_call_and_a_new_process_are_read() {
         port: 8080,
         address: Address([0; 16]),
         reuse: 0b11_0001,
-        reserved: [0; 7],
+        flags: agent_ebpf::ask_flag::NO_PORT_KNOWN | agent_ebpf::ask_flag::NO_PORT,
+        reserved: [0; 2],
+        device: 3,
+        uid: 1000,
+        padding: 0,
         task: task(9),
     };
     let Event::Refused(call) = decode(record.as_bytes()).expect("well formed") else { panic!("another event") };
     assert_eq!((call.local, call.errno), (Some(SocketAddr::from(([0; 16], 8080))), 98));
+    let asker = Asker { uid: Some(1000), device: Some(3), free_bind: None, bind_address_no_port: Some(true) };
+    assert_eq!(call.asker, asker);
     assert!(call.options.reuse_address && call.options.reuse_port && call.options.v6_only);
     assert_eq!((call.task.key, call.call), (key(9), firstfin::model::Call::Listen));
 

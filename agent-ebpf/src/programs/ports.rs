@@ -8,6 +8,7 @@ use aya_ebpf::{
     programs::{FExitContext, ProbeContext, RetProbeContext},
 };
 
+use super::syscalls::asking;
 use crate::{
     emit,
     maps::{ARGUMENTS, Arguments, CALLS, PendingCall, SOCKETS},
@@ -124,7 +125,7 @@ fn searched(sk: u64, port: u16, result: i32) {
             reuse = entered.reuse;
         }
     }
-    let pending = PendingCall { sk, address: address.0, port, family, reuse, is_reported: 1, reserved: [0; 2] };
+    let pending = PendingCall { address: address.0, port, family, reuse, is_reported: 1, ..asking(sk) };
     emit::refused(call, &pending, errno);
 }
 

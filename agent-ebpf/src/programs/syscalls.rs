@@ -101,15 +101,24 @@ fn tcp_socket(fd: u32) -> Option<PendingCall> {
     if sk == 0 || family == 0 || !socket::is_tcp(sk) {
         return None;
     }
-    Some(PendingCall {
+    Some(asking(sk))
+}
+
+/// A socket that asks for a port; for which, the caller says.
+#[inline(always)]
+pub(super) fn asking(sk: u64) -> PendingCall {
+    PendingCall {
         sk,
         address: [0; 16],
         port: 0,
         family: 0,
         reuse: socket::reuse(sk),
         is_reported: 0,
-        reserved: [0; 2],
-    })
+        flags: socket::ask_flags(sk),
+        reserved: 0,
+        device: socket::device(sk),
+        uid: socket::uid(sk),
+    }
 }
 
 /// Reads the `sockaddr` of a bind(). What cannot be read stays unknown (family 0); the kernel refuses it too.

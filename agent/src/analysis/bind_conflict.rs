@@ -3,7 +3,8 @@
 use super::{counted, times, who};
 use crate::{
     model::Call,
-    report::{BindFailure, Finding, Holder, HolderKind, Report, Severity},
+    report::{BindFailure, Finding, Holder, HolderKind, Refusal, Report, Severity},
+    rules::Remedy,
 };
 
 const ID: &str = "BindConflict";
@@ -29,13 +30,15 @@ fn finding(failure: &BindFailure) -> Finding {
         Call::Listen => "listen()",
     };
     let local = failure.local.as_deref().unwrap_or("an address that could not be read");
+    let asker = &failure.asker;
     let mut evidence = vec![format!(
-        "refused {} with {}, to {} of this name; SO_REUSEADDR {}, SO_REUSEPORT {}",
+        "refused {} with {}, to {} of this name; SO_REUSEADDR {}, SO_REUSEPORT {}{}",
         times(failure.count),
         failure.error,
         counted(failure.processes, "process", "processes"),
         on_off(failure.options.reuse_address),
         on_off(failure.options.reuse_port),
+        asker.uid.map_or_else(String::new, |uid| format!(", user {uid}")),
     )];
     evidence.extend(failure.holders.iter().map(describe));
     evidence.extend(failure.holders_unknown.clone());
@@ -44,8 +47,23 @@ fn finding(failure: &BindFailure) -> Finding {
         severity: Severity::Critical,
         summary: format!("{} cannot {call} {local}: {}", who(&failure.process), holder_summary(failure)),
         process: Some(failure.process.clone()),
+        cause: cause(failure),
         evidence,
         remedy: remedy(failure),
+        avoid: avoid(failure),
+    }
+}
+
+/// The kernel's rule, as far as it is known.
+fn cause(failure: &BindFailure) -> String {
+    match &failure.refusal {
+        Some(Refusal { rule: Some(rule), .. }) => rule.explain().to_owned(),
+        Some(Refusal { rule: None, unknown }) => {
+            let unknown: Vec<_> = unknown.iter().map(|fact| fact.name()).collect();
+            format!("not certain: of the holder it is not known: {}", unknown.join(", "))
+        }
+        None if failure.holders.is_empty() => String::new(),
+        None => "none of the sockets that have the port now is in the way: the one that was is gone".to_owned(),
     }
 }
 
@@ -89,26 +107,87 @@ fn describe(holder: &Holder) -> String {
     if let Some(seconds) = holder.seconds_left {
         text.push_str(&format!(", {seconds} s left"));
     }
+    let options = [(holder.options.reuse_address, "SO_REUSEADDR"), (holder.options.reuse_port, "SO_REUSEPORT")];
+    for (is_set, name) in options {
+        text.push_str(&is_set.map_or_else(String::new, |is_set| format!(", {name} {}", on_off(is_set))));
+    }
+    if !holder.also_open_in.is_empty() {
+        let others: Vec<_> = holder.also_open_in.iter().map(who).collect();
+        text.push_str(&format!("; also open in {}", others.join(", ")));
+    }
     text
 }
 
 fn remedy(failure: &BindFailure) -> Vec<String> {
     let port = failure.local.as_ref().and_then(|local| local.rsplit(':').next()).unwrap_or("?");
+    let Some(holder) = failure.holders.first() else {
+        return vec![format!("look for it in every network namespace: firstfin why {port}")];
+    };
+    let is_client = holder.kind == HolderKind::Connection;
+    let mut steps: Vec<String> =
+        failure.remedies.iter().filter_map(|remedy| step(*remedy, failure, holder, port)).collect();
+    match holder.kind {
+        HolderKind::Listener | HolderKind::Bound => {
+            let owner = holder.process.as_ref().map_or_else(|| "the holder".to_owned(), who);
+            steps.insert(0, format!("stop {owner}, if it is not meant to have the port"));
+            if !holder.also_open_in.is_empty() {
+                steps.insert(1, "and the others that have the same socket open: each of them keeps the port".to_owned());
+            }
+        }
+        HolderKind::Connection => steps.insert(
+            0,
+            format!(
+                "keep port {port} out of the ephemeral range, so that no client is given it: sysctl \
+                 net.ipv4.ip_local_reserved_ports={port} (added to what is there); the connection itself has to end first"
+            ),
+        ),
+        HolderKind::TimeWait | HolderKind::FinWait2 => {}
+    }
+    if steps.is_empty() && !is_client {
+        steps.push("give one of the two another port".to_owned());
+    }
+    steps
+}
+
+/// A change after which the kernel's rule lets the call through.
+fn step(remedy: Remedy, failure: &BindFailure, holder: &Holder, port: &str) -> Option<String> {
+    let is_timewait = matches!(holder.kind, HolderKind::TimeWait | HolderKind::FinWait2);
+    Some(match remedy {
+        Remedy::ReuseAddress => "set SO_REUSEADDR before bind(): the holder has it already, so this is enough".to_owned(),
+        Remedy::ReuseAddressOnBoth if is_timewait => {
+            "set SO_REUSEADDR before bind(), and let every process that serves this port do so: TIME_WAIT keeps the option \
+             of the socket it came from, so it helps from the next restart on"
+                .to_owned()
+        }
+        Remedy::ReuseAddressOnBoth => "set SO_REUSEADDR on both sockets before bind()".to_owned(),
+        Remedy::ReusePort => "set SO_REUSEPORT before bind(): the holder has it, for the same user".to_owned(),
+        // For one that is gone it comes too late, and SO_REUSEADDR is the lesser change.
+        Remedy::ReusePortOnBoth if is_timewait => return None,
+        Remedy::ReusePortOnBoth => {
+            "if both are meant to serve it: SO_REUSEPORT on both sockets before bind(), under the same user; the kernel \
+             then deals connections out among them"
+                .to_owned()
+        }
+        Remedy::TimeWaitEnds => {
+            let left = holder.seconds_left.map_or_else(String::new, |left| format!(" ({left} s from the first refusal on)"));
+            format!("or wait until the last of them is over{left}")
+        }
+        Remedy::OtherPort if failure.call == Call::Listen => return None,
+        Remedy::OtherPort => format!("or give one of the two another port than {port}"),
+    })
+}
+
+/// What looks like a way out and is none.
+fn avoid(failure: &BindFailure) -> Vec<String> {
     match failure.holders.first().map(|holder| holder.kind) {
-        Some(HolderKind::Listener | HolderKind::Bound) => vec![
-            "stop the holder, or give one of the two another port".to_owned(),
-            "if both are meant to share it: SO_REUSEPORT on both sockets before bind(), under the same user".to_owned(),
-        ],
-        Some(HolderKind::Connection) => vec![
-            format!("keep port {port} out of the ephemeral range: net.ipv4.ip_local_reserved_ports={port}"),
-            "the connection has to end first; it was given this port as its local one".to_owned(),
-        ],
         Some(HolderKind::TimeWait | HolderKind::FinWait2) => vec![
-            "set SO_REUSEADDR before bind(), here and in the process that had the port before: TIME_WAIT keeps the option \
-             of the socket it came from"
+            "SO_LINGER 0 on the server to get rid of TIME_WAIT: it cuts connections off and loses what was not sent yet"
                 .to_owned(),
-            "or wait until it expires".to_owned(),
+            "tcp_fin_timeout: TIME_WAIT lasts 60 s whatever it says".to_owned(),
         ],
-        None => vec![format!("look for it in every network namespace: ss -Htanp 'sport = :{port}' and ss -HB")],
+        Some(HolderKind::Listener) if !failure.options.reuse_address => {
+            vec!["SO_REUSEADDR: it does not let two sockets listen at one address and port".to_owned()]
+        }
+        _ => Vec::new(),
     }
 }

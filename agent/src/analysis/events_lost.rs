@@ -37,5 +37,6 @@ pub(super) fn findings(report: &Report) -> Option<Finding> {
             "give the ring buffer more room: --ring-size".to_owned(),
             "if sockets were not followed: --max-sockets".to_owned(),
         ],
+        ..Finding::default()
     })
 }

@@ -52,6 +52,7 @@ fn no_free_port(report: &Report, failure: &ConnectFailures) -> Finding {
              to every destination"
                 .to_owned(),
         ],
+        ..Finding::default()
     }
 }
 
@@ -96,6 +97,7 @@ fn no_port_to_bind(report: &Report, failure: &BindFailure) -> Finding {
                 .to_owned(),
             "or widen net.ipv4.ip_local_port_range".to_owned(),
         ],
+        ..Finding::default()
     }
 }
 
@@ -118,5 +120,6 @@ fn tuple_in_use(failure: &ConnectFailures) -> Finding {
             "do not bind a fixed local port for outgoing connections; let connect() choose it".to_owned(),
             "if it must be fixed, TCP timestamps on both sides let connect() take over its own TIME_WAIT".to_owned(),
         ],
+        ..Finding::default()
     }
 }

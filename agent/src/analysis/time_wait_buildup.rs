@@ -66,6 +66,7 @@ fn of_process(report: &Report, process: &ProcessTimeWait) -> Option<Finding> {
         process: Some(process.process.clone()),
         evidence,
         remedy: if is_client { client_remedy() } else { server_remedy() },
+        ..Finding::default()
     })
 }
 
@@ -130,5 +131,6 @@ fn overflow(place: &NetnsTimeWait) -> Option<Finding> {
                 .to_owned(),
             "then look at the processes with the most sockets in TIME_WAIT".to_owned(),
         ],
+        ..Finding::default()
     })
 }

@@ -65,6 +65,8 @@ struct Type {
 pub struct Member {
     /// Bytes from the start of the structure; of a bit field, the byte its first bit is in
     pub offset: u32,
+    /// Which bit of that byte, for a bit field
+    bit: u32,
     /// Size of its type in bytes
     pub size: u32,
     type_id: u32,
@@ -174,7 +176,7 @@ impl Btf {
             let bits = if structure.has_bitfields { raw & 0x00ff_ffff } else { raw };
             let name = self.string(name)?;
             if name == wanted {
-                return Some(Member { offset: bits / 8, size: self.size(type_id, 0)?, type_id });
+                return Some(Member { offset: bits / 8, bit: bits % 8, size: self.size(type_id, 0)?, type_id });
             }
             if name.is_empty()
                 && let Some(inner) = self.find(type_id, wanted, depth + 1)
@@ -185,6 +187,14 @@ impl Btf {
         None
     }
 
+    /// Where the first bit of a bit field is, in bits from the start of the structure.
+    ///
+    /// # Errors
+    /// There is no such structure or member.
+    pub fn bit(&self, structure: &str, member: &str) -> Result<u32, BtfError> {
+        self.member(structure, member).map(|member| member.offset * 8 + member.bit)
+    }
+
     /// Value of an enumerator, for example `SOCK_DONE` of `sock_flags`.
     ///
     /// # Errors
@@ -193,11 +203,24 @@ impl Btf {
         let not_found = || BtfError::NotFound(format!("enumerator {enumeration}::{name}"));
         let number = self.named(KIND_ENUM, enumeration).ok_or_else(not_found)?;
         let enumeration = self.index.get(number).ok_or_else(not_found)?;
+        self.value(enumeration, name).ok_or_else(not_found)
+    }
+
+    /// Value of an enumerator of an enumeration without a name.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn any_enumerator(&self, name: &str) -> Result<u32, BtfError> {
+        let mut enumerations = self.index.iter().filter(|found| found.kind == KIND_ENUM);
+        let value = enumerations.find_map(|enumeration| self.value(enumeration, name));
+        value.ok_or_else(|| BtfError::NotFound(format!("enumerator {name}")))
+    }
+
+    fn value(&self, enumeration: &Type, name: &str) -> Option<u32> {
         (0..enumeration.length)
             .map(|number| enumeration.body + 8 * number)
             .find(|&at| self.word(at).and_then(|name| self.string(name)) == Some(name))
             .and_then(|at| self.word(at + 4))
-            .ok_or_else(not_found)
     }
 
     /// Number of arguments of a function, none if the kernel has no such function (or inlined every copy of it).
@@ -304,6 +327,8 @@ mod tests {
         assert_eq!(offset("deep"), (6, 2));
         assert_eq!(offset("in.x"), (8, 4));
         assert_eq!(btf.enumerator("sock_flags", "SOCK_DONE").expect("there"), 1);
+        assert_eq!(btf.any_enumerator("SOCK_DONE").expect("there"), 1);
+        assert_eq!(btf.bit("outer", "deep").expect("there"), 48);
         assert_eq!(btf.argument_count("f"), Some(2));
     }
 

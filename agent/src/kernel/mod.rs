@@ -5,6 +5,8 @@ pub mod btf;
 pub mod census;
 pub mod cgroup;
 pub mod counters;
+pub mod descriptors;
+pub mod held;
 pub mod host;
 pub mod netns;
 mod offsets;

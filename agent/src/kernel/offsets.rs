@@ -1,6 +1,6 @@
 //! Where this kernel keeps what the programs read.
 
-use agent_ebpf::Offsets;
+use agent_ebpf::{Bit, Offsets};
 
 use super::btf::{Btf, BtfError};
 
@@ -23,6 +23,8 @@ pub(super) fn resolve(btf: &Btf) -> Result<Offsets, BtfError> {
         skc_v6_daddr: at("sock_common", "skc_v6_daddr")?,
         skc_v6_rcv_saddr: at("sock_common", "skc_v6_rcv_saddr")?,
         skc_flags: at("sock_common", "skc_flags")?,
+        skc_bound_dev_if: at("sock_common", "skc_bound_dev_if")?,
+        sk_uid: at("sock", "sk_uid")?,
         sk_protocol: protocol.offset,
         sk_protocol_size: protocol.size,
         sk_err: at("sock", "sk_err")?,
@@ -30,6 +32,8 @@ pub(super) fn resolve(btf: &Btf) -> Result<Offsets, BtfError> {
         sk_lingertime: at("sock", "sk_lingertime")?,
         sk_socket: at("sock", "sk_socket")?,
         inet_sport: at("inet_sock", "inet_sport")?,
+        inet_free_bind: option(btf, "freebind", "INET_FLAGS_FREEBIND"),
+        inet_bind_address_no_port: option(btf, "bind_address_no_port", "INET_FLAGS_BIND_ADDRESS_NO_PORT"),
         tw_substate: at("inet_timewait_sock", "tw_substate")?,
         tw_timer: at("inet_timewait_sock", "tw_timer")?,
         socket_state: at("socket", "state")?,
@@ -48,4 +52,15 @@ pub(super) fn resolve(btf: &Btf) -> Result<Offsets, BtfError> {
         sock_done_bit: btf.enumerator("sock_flags", "SOCK_DONE")?,
         sock_linger_bit: btf.enumerator("sock_flags", "SOCK_LINGER")?,
     })
+}
+
+/// A bit field of `struct inet_sock` or, since 6.6, a bit of its `inet_flags`. What this kernel has in neither way is not
+/// known of its sockets, and nothing rests on it.
+fn option(btf: &Btf, bit_field: &str, flag: &str) -> Bit {
+    let bit = btf.bit("inet_sock", bit_field).or_else(|_| {
+        let flags = btf.member("inet_sock", "inet_flags")?.offset * 8;
+        Ok::<_, BtfError>(flags + btf.any_enumerator(flag)?)
+    });
+    // Bits count from the low end of a byte, and bytes from the low end of a word: x86-64 and arm64 are little-endian.
+    bit.map_or_else(|_| Bit::default(), |bit| Bit { offset: bit / 8, mask: 1 << (bit % 8) })
 }

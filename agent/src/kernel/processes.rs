@@ -107,6 +107,22 @@ impl Procfs {
         holders
     }
 
+    /// Descriptors by which a process has one of these sockets open, one a socket.
+    pub(super) fn descriptors_of(&self, pid: u32, wanted: &HashSet<Inode>) -> Vec<(i32, Inode)> {
+        let mut missing = wanted.clone();
+        let mut found = Vec::new();
+        let mut buffer = Vec::with_capacity(DIRECTORY_BYTES);
+        if let Some(directory) = self.directory(pid) {
+            // Those read before an error are as good as any.
+            let _ = directory.each_socket(buffer.spare_capacity_mut(), |descriptor, inode| {
+                if missing.remove(&inode) {
+                    found.push((descriptor, inode));
+                }
+            });
+        }
+        found
+    }
+
     /// Whether this procfs and the programs in the kernel mean the same by a pid: programs see the numbers of the
     /// initial pid namespace.
     #[must_use]
@@ -169,10 +185,17 @@ impl Directory {
 
     /// The sockets the process has descriptors of. `buffer` is for the entries of the directory.
     fn sockets(&self, buffer: &mut [MaybeUninit<u8>]) -> rustix::io::Result<HashSet<Inode>> {
+        let mut inodes = HashSet::new();
+        self.each_socket(buffer, |_, inode| {
+            inodes.insert(inode);
+        })?;
+        Ok(inodes)
+    }
+
+    fn each_socket(&self, buffer: &mut [MaybeUninit<u8>], mut take: impl FnMut(i32, Inode)) -> rustix::io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let descriptors = openat(&self.0, "fd", flags, Mode::empty())?;
         let mut entries = RawDir::new(&descriptors, buffer);
-        let mut inodes = HashSet::new();
         while let Some(entry) = entries.next() {
             // `socket:[18446744073709551615]` fits; of a longer link the beginning is enough to see that it is none.
             let mut target = [MaybeUninit::uninit(); 40];
@@ -180,11 +203,12 @@ impl Directory {
             // `.` and `..` are no links, and a descriptor may be closed by now.
             if let Ok((target, _)) = readlinkat_raw(&descriptors, entry.file_name(), &mut target)
                 && let Some(inode) = bracketed(target, b"socket:[")
+                && let Some(descriptor) = entry.file_name().to_str().ok().and_then(|number| number.parse().ok())
             {
-                inodes.insert(Inode(inode));
+                take(descriptor, Inode(inode));
             }
         }
-        Ok(inodes)
+        Ok(())
     }
 
     fn read(&self, file: &str) -> io::Result<Vec<u8>> {

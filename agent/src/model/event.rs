@@ -62,6 +62,9 @@ pub struct SocketFacts {
     pub is_unconnected: bool,
     /// SO_LINGER with a time of zero
     pub linger_zero: bool,
+    /// What a timewait socket made of it keeps; none in recordings of older versions
+    #[serde(default)]
+    pub options: Option<SocketOptions>,
 }
 
 /// A change of state.
@@ -137,6 +140,21 @@ pub struct SocketOptions {
     pub v6_only: bool,
 }
 
+/// A socket that asks for a port, apart from the options that decide who shares one. `None` is not known.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
+pub struct Asker {
+    /// The user it belongs to (`sk_uid`), who need not be the one that asks
+    pub uid: Option<u32>,
+    /// Index of the interface it is bound to (SO_BINDTODEVICE); 0 for none
+    pub device: Option<u32>,
+    /// IP_FREEBIND: the address need not be one of this host
+    pub free_bind: Option<bool>,
+    /// IP_BIND_ADDRESS_NO_PORT: a port is chosen by connect(), not by bind()
+    pub bind_address_no_port: Option<bool>,
+}
+
 /// A refused bind() or listen().
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusedCall {
@@ -152,6 +170,9 @@ pub struct RefusedCall {
     pub errno: u32,
     /// The options the socket had
     pub options: SocketOptions,
+    /// What else is known of the socket
+    #[serde(default)]
+    pub asker: Asker,
     /// Who asked
     pub task: Task,
 }

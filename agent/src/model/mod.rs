@@ -13,10 +13,10 @@ mod timewait;
 
 pub use census::{Census, NetnsCensus, NetnsSettings, SocketHolders};
 pub use ending::{ConnectFailure, Ending, Reset};
-pub use event::{Call, Event, OpenKind, RefusedCall, Retraction, SocketFacts, SocketOptions, Transition};
+pub use event::{Asker, Call, Event, OpenKind, RefusedCall, Retraction, SocketFacts, SocketOptions, Transition};
 pub use name::Name;
 pub use process::{Container, Process, ProcessKey, Task};
-pub use socket::{Connection, Inode, Netns, SocketId, SocketRow, TimeWaitId, TimeWaitSubstate};
+pub use socket::{Connection, HeldOptions, Inode, Netns, SocketId, SocketRow, TimeWaitId, TimeWaitSubstate};
 pub use tcp_state::TcpState;
 pub use time::Timestamp;
 pub use timewait::{Leaving, TimeWaitChange, TimeWaitEvent, TimeWaitMade};

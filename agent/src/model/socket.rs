@@ -58,6 +58,19 @@ pub enum TimeWaitSubstate {
     FinWait2,
 }
 
+/// Options of a socket that has a port, as far as they are known: sock_diag does not tell them. `None` is not known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub struct HeldOptions {
+    /// SO_REUSEADDR
+    pub reuse_address: Option<bool>,
+    /// SO_REUSEPORT
+    pub reuse_port: Option<bool>,
+    /// V6ONLY as the kernel has it; means nothing for an IPv4 socket
+    pub v6_only: Option<bool>,
+    /// Index of the interface it is bound to (SO_BINDTODEVICE); 0 for none
+    pub device: Option<u32>,
+}
+
 /// A row of a sock_diag dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SocketRow {

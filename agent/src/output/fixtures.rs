@@ -1,12 +1,13 @@
 //! Reports as real sessions give them, made by hand: what the snapshot tests print.
 
 use crate::{
-    model::{Call, ConnectFailure, Container, Leaving, Name, Netns, Reset, SocketOptions},
+    model::{Asker, Call, ConnectFailure, Container, HeldOptions, Leaving, Name, Netns, Reset, SocketOptions},
     report::{
         BindFailure, ConnectFailures, Destination, Direction, Events, Finding, Holder, HolderKind, Hook, Host, Lost,
-        NetnsTimeWait, ProcessInfo, ProcessTimeWait, Report, Resets, SCHEMA, Session, Severity, TimeWait,
+        NetnsTimeWait, ProcessInfo, ProcessTimeWait, Refusal, Report, Resets, SCHEMA, Session, Severity, TimeWait,
         UnattributedReasons,
     },
+    rules::{Remedy, Rule},
 };
 
 const HOST: Netns = Netns(4_026_531_840);
@@ -169,6 +170,7 @@ pub(super) fn full() -> Report {
             errno: 98,
             error: "EADDRINUSE".to_owned(),
             options: SocketOptions { reuse_address: true, ..SocketOptions::default() },
+            asker: Asker { uid: Some(0), device: Some(0), ..Asker::default() },
             count: 5,
             processes: 5,
             holders: vec![
@@ -179,6 +181,12 @@ pub(super) fn full() -> Report {
                     process: Some(apache.clone()),
                     seconds_left: None,
                     sockets: 1,
+                    also_open_in: vec![process(5_201, "apache2")],
+                    options: HeldOptions {
+                        reuse_address: Some(true),
+                        reuse_port: Some(false),
+                        ..HeldOptions::default()
+                    },
                 },
                 Holder {
                     kind: HolderKind::TimeWait,
@@ -187,10 +195,14 @@ pub(super) fn full() -> Report {
                     process: Some(ProcessInfo { exited: true, ..apache }),
                     seconds_left: Some(43),
                     sockets: 12,
+                    also_open_in: Vec::new(),
+                    options: HeldOptions::default(),
                 },
             ],
             holders_omitted: 3,
             holders_unknown: None,
+            refusal: Some(Refusal { rule: Some(Rule::HolderListens), unknown: Vec::new() }),
+            remedies: vec![Remedy::ReusePortOnBoth, Remedy::OtherPort],
         },
         BindFailure {
             process: process(5200, "exporter"),
@@ -200,11 +212,14 @@ pub(super) fn full() -> Report {
             errno: 98,
             error: "EADDRINUSE".to_owned(),
             options: SocketOptions::default(),
+            asker: Asker::default(),
             count: 1,
             processes: 1,
             holders: Vec::new(),
             holders_omitted: 0,
             holders_unknown: Some("it had let go before the sockets could be listed".to_owned()),
+            refusal: None,
+            remedies: Vec::new(),
         },
     ];
     report.connect_failures = vec![
@@ -250,6 +265,7 @@ pub(super) fn full() -> Report {
                 "Keep connections open and use them again: HTTP keep-alive, a connection pool.",
                 "Let the other side close first, then its port is the one that waits.",
             ]),
+            ..Finding::default()
         },
         Finding {
             id: "BindConflict".to_owned(),
@@ -258,6 +274,7 @@ pub(super) fn full() -> Report {
             process: None,
             evidence: strings(["5 refused bind() calls by 5 processes"]),
             remedy: strings(["Stop apache2.service, or give one of both another port."]),
+            ..Finding::default()
         },
     ];
     report

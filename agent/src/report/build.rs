@@ -3,31 +3,25 @@
 use std::{
     cmp::Reverse,
     collections::{HashMap, HashSet},
-    net::SocketAddr,
     time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BindFailure, ConnectFailures, Destination, Direction, Events, Holder, HolderKind, Hook, Host, Lost, NetnsTimeWait,
-    ProcessInfo, ProcessTimeWait, Report, Resets, SCHEMA, Session, TimeWait, UnattributedReasons,
+    ConnectFailures, Destination, Direction, Events, Hook, Host, Lost, NetnsTimeWait, ProcessInfo, ProcessTimeWait,
+    Report, Resets, SCHEMA, Session, TimeWait, UnattributedReasons, conflicts,
 };
 use crate::{
     analysis,
-    model::{Census, Name, Netns, ProcessKey, SocketRow, TcpState, TimeWaitSubstate, errno},
-    state::{
-        Attribution, Closes, Reason, State,
-        failures::{HolderSeen, HoldersSeen, Place, RefusedKey, RefusedTally},
-    },
+    model::{Census, Name, Netns, ProcessKey, TimeWaitSubstate, errno},
+    state::{Attribution, Closes, Reason, State, failures::Place},
 };
 
 /// Processes listed under TIME_WAIT, at most.
 const MAX_PROCESSES: usize = 1_000;
 /// Destinations listed for a process, at most.
 const MAX_DESTINATIONS: usize = 20;
-/// Holders listed for a refused port, at most.
-const MAX_HOLDERS: usize = 8;
 
 /// What a report says of its session, apart from what the state knows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -82,7 +76,7 @@ pub fn build(state: &State, census: &Census, facts: &SessionFacts) -> Report {
             blind_spots,
         },
         time_wait: time_wait(state, census, facts.duration, &namer, has_losses),
-        bind_failures: bind_failures(state, &namer),
+        bind_failures: conflicts::bind_failures(state, &namer),
         connect_failures: connect_failures(state, &namer),
         resets: resets(state, &namer),
         findings: Vec::new(),
@@ -92,13 +86,13 @@ pub fn build(state: &State, census: &Census, facts: &SessionFacts) -> Report {
 }
 
 /// Turns process keys into what a report says of a process.
-struct Namer<'a> {
+pub(super) struct Namer<'a> {
     state: &'a State,
     alive: &'a HashSet<ProcessKey>,
 }
 
 impl Namer<'_> {
-    fn name(&self, key: ProcessKey, netns: Option<Netns>) -> ProcessInfo {
+    pub(super) fn name(&self, key: ProcessKey, netns: Option<Netns>) -> ProcessInfo {
         let known = self.state.process(key);
         let known_netns = known.and_then(|process| process.netns);
         ProcessInfo {
@@ -247,80 +241,6 @@ fn describe(place: Place) -> (String, Option<String>, Option<Direction>) {
     }
 }
 
-fn bind_failures(state: &State, namer: &Namer<'_>) -> Vec<BindFailure> {
-    let mut failures: Vec<BindFailure> =
-        state.refused().iter().filter_map(|(key, tally)| Some(bind_failure(key, tally, tally.last?, namer))).collect();
-    failures.sort_by(|a, b| {
-        b.count.cmp(&a.count).then_with(|| a.local.cmp(&b.local)).then(a.process.pid.cmp(&b.process.pid))
-    });
-    failures
-}
-
-fn bind_failure(key: &RefusedKey, tally: &RefusedTally, last: ProcessKey, namer: &Namer<'_>) -> BindFailure {
-    let (mut holders, holders_unknown) = match &tally.holders {
-        HoldersSeen::Found(seen) => (holders(seen, key.netns, namer), None),
-        HoldersSeen::Failed(why) => (Vec::new(), Some(why.clone())),
-        // Only EADDRINUSE for a certain port is about someone who has it.
-        HoldersSeen::NotLooked => (Vec::new(), None),
-    };
-    let holders_omitted = truncate(&mut holders, MAX_HOLDERS);
-    BindFailure {
-        process: namer.name(last, Some(key.netns)),
-        call: key.call,
-        local: key.local.map(|local| local.to_string()),
-        netns: key.netns,
-        errno: key.errno,
-        error: errno::name(key.errno),
-        options: tally.options,
-        count: tally.count,
-        processes: tally.processes.len() as u64,
-        holders,
-        holders_omitted,
-        holders_unknown,
-    }
-}
-
-/// Groups holders that differ in nothing a reader needs: a thousand connections of one process are one line.
-fn holders(seen: &[HolderSeen], netns: Netns, namer: &Namer<'_>) -> Vec<Holder> {
-    let mut grouped: Vec<Holder> = Vec::new();
-    let mut places: HashMap<(HolderKind, SocketAddr, Option<ProcessKey>), usize> = HashMap::new();
-    for holder in seen {
-        let Some(kind) = holder_kind(&holder.row) else { continue };
-        let local = holder.row.connection.local;
-        let seconds_left = holder.row.time_wait_left.map(|left| left.as_secs());
-        let at = *places.entry((kind, local, holder.owner)).or_insert_with(|| {
-            let is_connection = !matches!(kind, HolderKind::Listener | HolderKind::Bound);
-            grouped.push(Holder {
-                kind,
-                local: local.to_string(),
-                remote: is_connection.then(|| holder.row.connection.remote.to_string()),
-                process: holder.owner.map(|owner| namer.name(owner, Some(netns))),
-                seconds_left,
-                sockets: 0,
-            });
-            grouped.len() - 1
-        });
-        if let Some(group) = grouped.get_mut(at) {
-            group.sockets += 1;
-            // The port is free when the last of them is gone.
-            group.seconds_left = group.seconds_left.max(seconds_left);
-        }
-    }
-    grouped.sort_by_key(|holder| (holder.kind, Reverse(holder.sockets)));
-    grouped
-}
-
-fn holder_kind(row: &SocketRow) -> Option<HolderKind> {
-    Some(match (row.substate(), row.state) {
-        (Some(TimeWaitSubstate::TimeWait), _) => HolderKind::TimeWait,
-        (Some(TimeWaitSubstate::FinWait2), _) => HolderKind::FinWait2,
-        (None, TcpState::Listen) => HolderKind::Listener,
-        (None, TcpState::BoundInactive) => HolderKind::Bound,
-        (None, TcpState::Close) => return None,
-        (None, _) => HolderKind::Connection,
-    })
-}
-
 fn connect_failures(state: &State, namer: &Namer<'_>) -> Vec<ConnectFailures> {
     let mut failures: Vec<ConnectFailures> = state
         .connects()
@@ -360,7 +280,7 @@ fn resets(state: &State, namer: &Namer<'_>) -> Vec<Resets> {
 }
 
 /// Cuts a list to `limit` and says how much was cut off.
-fn truncate<T>(list: &mut Vec<T>, limit: usize) -> u64 {
+pub(super) fn truncate<T>(list: &mut Vec<T>, limit: usize) -> u64 {
     let omitted = list.len().saturating_sub(limit);
     list.truncate(limit);
     omitted as u64

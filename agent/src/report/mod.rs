@@ -5,6 +5,7 @@
 //! readers, and the JSON Schema under `docs/generated/` is made from these types.
 
 mod build;
+mod conflicts;
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,12 @@ use serde::{Deserialize, Serialize};
 
 pub use build::{SessionFacts, build};
 
-use crate::model::{Call, ConnectFailure, Container, Leaving, Name, Netns, OpenKind, Reset, SocketOptions};
+use crate::{
+    model::{
+        Asker, Call, ConnectFailure, Container, HeldOptions, Leaving, Name, Netns, OpenKind, Reset, SocketOptions,
+    },
+    rules::{Fact, Remedy, Rule},
+};
 
 /// Version of the JSON form.
 pub const SCHEMA: &str = "firstfin.report/1";
@@ -297,16 +303,34 @@ pub struct BindFailure {
     pub error: String,
     /// The options of the refused socket
     pub options: SocketOptions,
+    /// What else is known of it
+    #[serde(default)]
+    pub asker: Asker,
     /// How often
     pub count: u64,
     /// How many processes got it
     pub processes: u64,
-    /// Who held the port right after the first refusal
+    /// Who held the port right after the first refusal; the one in the way first, where that is known
     pub holders: Vec<Holder>,
     /// Holders left out
     pub holders_omitted: u64,
     /// Why there is no holder, where one was looked for and not found
     pub holders_unknown: Option<String>,
+    /// Why the first holder is in the way; none if none of those found is
+    #[serde(default)]
+    pub refusal: Option<Refusal>,
+    /// What would have let the call through, each by itself
+    #[serde(default)]
+    pub remedies: Vec<Remedy>,
+}
+
+/// Why a socket is in the way of another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Refusal {
+    /// The kernel's rule; none if it cannot be told without `unknown`
+    pub rule: Option<Rule>,
+    /// What is not known of the holder and would have to be
+    pub unknown: Vec<Fact>,
 }
 
 /// A socket that holds a port someone else wanted.
@@ -324,6 +348,12 @@ pub struct Holder {
     pub seconds_left: Option<u64>,
     /// How many sockets like this one there are
     pub sockets: u64,
+    /// Other processes that have it open: they inherited it, or were sent it
+    #[serde(default)]
+    pub also_open_in: Vec<ProcessInfo>,
+    /// Its options, as far as they are known; of a timewait socket, those of the socket it came from
+    #[serde(default)]
+    pub options: HeldOptions,
 }
 
 /// What holds a port.
@@ -381,11 +411,24 @@ pub struct Resets {
 
 /// How bad it is.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    clap::ValueEnum,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// Worth knowing
+    #[default]
     Info,
     /// Will hurt if it goes on
     Warning,
@@ -394,7 +437,7 @@ pub enum Severity {
 }
 
 /// A diagnosed problem.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Finding {
     /// Stable name of the kind of problem, for example `BindConflict`
     pub id: String,
@@ -404,8 +447,14 @@ pub struct Finding {
     pub summary: String,
     /// The process it is about; none if it is about no single one
     pub process: Option<ProcessInfo>,
+    /// Why it is so, where that is known and more than the summary says; else empty
+    #[serde(default)]
+    pub cause: String,
     /// The numbers behind it
     pub evidence: Vec<String>,
     /// What to do, first things first
     pub remedy: Vec<String>,
+    /// What not to do, and why
+    #[serde(default)]
+    pub avoid: Vec<String>,
 }

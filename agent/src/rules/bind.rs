@@ -2,6 +2,9 @@
 
 use std::net::SocketAddr;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use super::is_overlap;
 use crate::model::{Call, SocketOptions};
 
@@ -60,7 +63,8 @@ pub enum HolderState {
 }
 
 /// Why a port is refused, in words somebody can act on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Rule {
     /// bind(): a listener shares its port with nobody but by SO_REUSEPORT, whatever SO_REUSEADDR says
     HolderListens,
@@ -82,7 +86,8 @@ pub enum Rule {
 }
 
 /// Something about a holder that is not known and decides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Fact {
     /// IPV6_V6ONLY
     V6Only,

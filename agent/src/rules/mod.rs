@@ -33,6 +33,7 @@ mod overlap;
 mod remedy;
 #[cfg(test)]
 mod tests;
+mod words;
 
 pub use bind::{Fact, Holder, HolderState, Outcome, Request, Rule, Verdict, conflict, decide};
 pub use overlap::is_overlap;

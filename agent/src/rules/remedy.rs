@@ -1,9 +1,13 @@
 //! What would let a refused request through.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use super::{Holder, HolderState, Outcome, Request, decide};
 
 /// A change after which the same request is granted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Remedy {
     /// SO_REUSEADDR on the socket that asks
     ReuseAddress,

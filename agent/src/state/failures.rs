@@ -8,8 +8,12 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{
-    Call, ConnectFailure, Connection, Name, Netns, OpenKind, ProcessKey, RefusedCall, Reset, SocketOptions,
+use crate::{
+    model::{
+        Asker, Call, ConnectFailure, Connection, HeldOptions, Name, Netns, OpenKind, ProcessKey, RefusedCall, Reset,
+        SocketOptions, TcpState,
+    },
+    rules::{self, HolderState},
 };
 
 /// Counts by key, up to a limit of keys.
@@ -92,6 +96,8 @@ pub struct RefusedTally {
     pub processes: HashSet<ProcessKey>,
     /// Options of the socket that got it last
     pub options: SocketOptions,
+    /// What else was known of that socket
+    pub asker: Asker,
     /// Who held the port right after the first refusal
     pub holders: HoldersSeen,
 }
@@ -119,8 +125,39 @@ pub enum HoldersSeen {
 pub struct HolderSeen {
     /// Its row in the dump
     pub row: crate::model::SocketRow,
-    /// Who has it open or, for a timewait socket, closed it
+    /// Who has it open or, for a timewait socket, closed it. Of several that have it open, the oldest: it passed it on
     pub owner: Option<ProcessKey>,
+    /// The others that have it open: they inherited it, or were sent it
+    #[serde(default)]
+    pub others: Vec<ProcessKey>,
+    /// Its options, as far as they are known
+    #[serde(default)]
+    pub options: HeldOptions,
+}
+
+impl HolderSeen {
+    /// As the rules of bind() want it; none for a socket that has no port any more.
+    #[must_use]
+    pub fn for_rules(&self) -> Option<rules::Holder> {
+        let Self { row, options, .. } = self;
+        let state = match (row.substate(), row.state) {
+            (Some(_), _) => HolderState::TimeWait,
+            (None, TcpState::Listen) => HolderState::Listener,
+            (None, TcpState::BoundInactive) => HolderState::Bound,
+            (None, TcpState::Close) => return None,
+            (None, _) => HolderState::Connected,
+        };
+        Some(rules::Holder {
+            state,
+            local: row.connection.local,
+            v6_only: options.v6_only,
+            reuse_address: options.reuse_address,
+            reuse_port: options.reuse_port,
+            // An orphan's is not its own, and a timewait socket has none.
+            uid: row.inode.map(|_| row.uid),
+            device: options.device,
+        })
+    }
 }
 
 /// What makes two failed connect() the same.

@@ -15,8 +15,8 @@ use std::{
 
 use super::turnover::Turnover;
 use crate::model::{
-    Census, Connection, Leaving, Netns, OpenKind, ProcessKey, SocketId, SocketRow, TimeWaitId, TimeWaitSubstate,
-    Timestamp,
+    Census, Connection, Leaving, Netns, OpenKind, ProcessKey, SocketId, SocketOptions, SocketRow, TimeWaitId,
+    TimeWaitSubstate, Timestamp,
 };
 
 /// `TCP_TIMEWAIT_LEN`, include/net/tcp.h: a constant, not a setting.
@@ -55,6 +55,8 @@ pub(super) struct Entry {
     pub(super) opened: Option<OpenKind>,
     /// When it entered
     pub(super) entered: Timestamp,
+    /// The options it keeps, if they are known
+    pub(super) options: Option<SocketOptions>,
 }
 
 impl Entry {

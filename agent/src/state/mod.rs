@@ -28,8 +28,8 @@ use self::{
     turnover::Turnover,
 };
 use crate::model::{
-    Census, Ending, Event, Netns, OpenKind, Process, ProcessKey, RefusedCall, Retraction, SocketHolders, SocketRow,
-    Task, TcpState, TimeWaitChange, TimeWaitEvent, TimeWaitMade, TimeWaitSubstate, Timestamp, Transition,
+    Census, Ending, Event, HeldOptions, Netns, OpenKind, Process, ProcessKey, RefusedCall, Retraction, SocketHolders,
+    SocketRow, Task, TcpState, TimeWaitChange, TimeWaitEvent, TimeWaitMade, TimeWaitSubstate, Timestamp, Transition,
 };
 
 /// What the age of a row may be wrong by: the kernel counts it in jiffies, and a dump takes its time.
@@ -190,6 +190,18 @@ impl State {
         }
     }
 
+    /// The options a timewait socket of a dump keeps of the socket it came from, as far as they are known.
+    #[must_use]
+    pub fn options_kept(&self, row: &SocketRow, dumped: Timestamp) -> HeldOptions {
+        let options = self.ledger.find(row, dumped).and_then(|entry| entry.options);
+        options.map_or_else(HeldOptions::default, |options| HeldOptions {
+            reuse_address: Some(options.reuse_address),
+            reuse_port: Some(options.reuse_port),
+            v6_only: Some(options.v6_only),
+            device: None,
+        })
+    }
+
     /// Whether the census shows a timewait socket of which nothing is known, not even why.
     #[must_use]
     pub fn has_unseen(&self, census: &Census) -> bool {
@@ -246,7 +258,8 @@ impl State {
                     _ => None,
                 };
                 self.turnover.of(owner).entered += 1;
-                let entry = Entry { socket: transition.socket, timewait, owner, opened, entered: transition.at };
+                let (socket, entered, options) = (transition.socket, transition.at, transition.facts.options);
+                let entry = Entry { socket, timewait, owner, opened, entered, options };
                 self.ledger.enter(*connection, entry, &mut self.turnover);
             }
             Ending::TimeWaitRefused { .. } => self.turnover.of(owner).refused += 1,
@@ -344,6 +357,7 @@ impl State {
             tally.count += 1;
             tally.last = Some(call.task.key);
             tally.options = call.options;
+            tally.asker = call.asker;
             if tally.processes.len() < RefusedTally::MAX_PROCESSES {
                 tally.processes.insert(call.task.key);
             }

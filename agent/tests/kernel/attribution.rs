@@ -15,6 +15,7 @@ use libtest_mimic::{Failed, Trial};
 use crate::{
     actor::{Actor, Command, Conn, Family, Fork, Listener, SocketOption, establish},
     case::{Outcome, alone, trials},
+    rung,
     scene::{FIN_WAIT2, Scene, Wanted, inbound, outbound},
     watch::{self, Wishes},
 };
@@ -67,7 +68,7 @@ fn ten_thousand_connections() -> Outcome {
         Ok(ports)
     })?;
 
-    assert_eq!(seen.report.session.events.lost, 0, "{:?}", seen.report.session.events);
+    rung::assert_nothing_lost(&seen.report.session.events)?;
 
     let mut truth = Truth::new();
     for (index, ports) in ports.iter().enumerate() {

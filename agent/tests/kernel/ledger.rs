@@ -3,7 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use firstfin::{
-    kernel::plan::Observed,
+    kernel::plan::{Observed, Rung},
     model::{Event, Leaving, ProcessKey},
     state::{Attribution, Reason},
 };
@@ -65,7 +65,7 @@ fn twenty_thousand_connections() -> Outcome {
     })?;
     let connections = 3 * EACH + 2 * HALF + AGAIN;
     assert_eq!(ports, connections);
-    assert_eq!(seen.report.session.events.lost, 0, "{:?}", seen.report.session.events);
+    rung::assert_nothing_lost(&seen.report.session.events)?;
 
     // Nobody but those who were there, and each end by who it belongs to.
     let actors: HashMap<ProcessKey, &Fork> =
@@ -91,7 +91,7 @@ fn twenty_thousand_connections() -> Outcome {
         );
     }
 
-    let mut entered = 0;
+    let (mut entered, mut unseen) = (0, 0);
     for process in &seen.report.time_wait.by_process {
         if !actors.values().any(|who| who.key.tgid == process.process.pid) {
             continue;
@@ -101,11 +101,21 @@ fn twenty_thousand_connections() -> Outcome {
         let left: u64 = process.left.values().sum();
         if rung::is_upper(Observed::TimeWaitLeft)? {
             assert_eq!(process.entered, left + there, "{process:#?}");
-            let unwatched = [Leaving::Unseen, Leaving::Unexplained].map(|why| process.left.get(&why));
-            assert_eq!(unwatched, [None, None], "{process:#?}");
+            assert_eq!(process.left.get(&Leaving::Unexplained), None, "{process:#?}");
+            unseen += process.left.get(&Leaving::Unseen).copied().unwrap_or_default();
         } else {
             assert!(process.entered >= there, "{process:#?}");
         }
+    }
+    match rung::of(Observed::TimeWaitLeft)? {
+        Rung::Fentry => assert_eq!(unseen, 0),
+        // Linux 5.10 does not count what it skips.
+        Rung::Kprobe if unseen > 0 => {
+            let counted = seen.report.session.events.lost;
+            assert!(unseen <= counted.max(connections as u64 / 1_000), "{unseen} of {connections}, {counted} counted");
+            lesser("why one in some thousands went is not seen");
+        }
+        _ => {}
     }
     if !rung::is_upper(Observed::TimeWaitLeft)? {
         lesser("of those that entered, what is there is known, and not why the others went");

@@ -5,14 +5,17 @@
 
 use std::sync::OnceLock;
 
-use firstfin::kernel::{
-    Settings,
-    plan::{Observed, Plan, Rung},
+use firstfin::{
+    kernel::{
+        Settings,
+        plan::{Observed, Plan, Rung},
+    },
+    report::Events,
 };
 use libtest_mimic::{Failed, Trial};
 
 use crate::{
-    case::{Outcome, trials},
+    case::{Outcome, lesser, trials},
     watch::Watch,
 };
 
@@ -50,6 +53,19 @@ pub(crate) fn of(observed: Observed) -> Result<Rung, Failed> {
 /// Whether it is watched going on in the kernel, by fentry programs or kprobes.
 pub(crate) fn is_upper(observed: Observed) -> Result<bool, Failed> {
     Ok(of(observed)? < Rung::Tracepoint)
+}
+
+/// Nothing was lost. A kprobe is not run where it interrupts another one, nor on a CPU where a task has lost it in the
+/// middle of a bpf(2) call: there skipped programs are in the nature of things, as long as they are counted.
+pub(crate) fn assert_nothing_lost(events: &Events) -> Outcome {
+    let is_kprobe = of(Observed::TimeWaitLeft)? == Rung::Kprobe;
+    let skipped = events.lost_by_kind.skipped_programs;
+    let lost = if is_kprobe { events.lost - skipped } else { events.lost };
+    assert_eq!(lost, 0, "{events:?}");
+    if events.lost > 0 {
+        lesser("programs are skipped, and counted");
+    }
+    Ok(())
 }
 
 fn rung(plan: &Plan, observed: Observed) -> Rung {

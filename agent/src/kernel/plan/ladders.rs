@@ -134,7 +134,7 @@ const LEFT_KPROBE: &[Pick] = &[
     ],
 ];
 
-const KPROBE_LOSES: &str = "a kprobe is not run where it interrupts another one, which is rare";
+const KPROBE_LOSES: &str = "a kprobe is not run where it interrupts another one or a bpf() call, which is rare";
 
 pub(super) const LADDERS: &[Ladder] = &[
     Ladder {

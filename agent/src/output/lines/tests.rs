@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::model::{
-    Connection, Name, OpenKind, ProcessKey, RefusedCall, Retraction, SocketFacts, SocketId, SocketOptions, Task,
+    Asker, Connection, Name, OpenKind, ProcessKey, RefusedCall, Retraction, SocketFacts, SocketId, SocketOptions, Task,
     TcpState, Transition,
 };
 
@@ -70,6 +70,7 @@ fn refused() -> RefusedCall {
         local: Some(address("0.0.0.0:80")),
         errno: 98,
         options: SocketOptions { reuse_address: true, ..SocketOptions::default() },
+        asker: Asker::default(),
         task: task(812, b"nginx"),
     }
 }

@@ -118,8 +118,12 @@ fn finding(page: &mut Page, finding: &Finding) {
         &format!("  {}", finding.id),
     );
     page.paragraph(&finding.summary);
+    if !finding.cause.is_empty() {
+        page.labelled("why", LABEL, &finding.cause);
+    }
     page.list("evidence", LABEL, &finding.evidence, Marks::Dashes);
     page.list("remedy", LABEL, &finding.remedy, Marks::Numbers);
+    page.list("not", LABEL, &finding.avoid, Marks::Dashes);
 }
 
 /// Width of `evidence`, the longest label.

@@ -1,14 +1,12 @@
 //! How rows are played, and how what was reported is judged.
 
 use std::{
-    fs, io,
+    io,
     net::{Ipv4Addr, SocketAddr},
-    sync::OnceLock,
     time::Instant,
 };
 
 use firstfin::{
-    kernel::host::BTF_PATH,
     model::{Call, Event, SocketOptions},
     report::{BindFailure, Holder, HolderKind},
 };
@@ -16,8 +14,8 @@ use libtest_mimic::Failed;
 
 use super::row::{Claim, Kind, Row, Wants};
 use crate::{
-    actor::{Actor, Command, Family, Fork, Socket, establish},
-    case::{Outcome, lesser},
+    actor::{Actor, Command, Family, Fork, Protocol, Socket, establish},
+    case::Outcome,
     scene::{NOBODY, Scene, errno_of},
     watch::{self, Wishes},
 };
@@ -194,9 +192,6 @@ pub(super) fn play(rows: &[Row]) -> Outcome {
         assert_eq!(failure.options, expected.options, "{failure:?}");
         assert_holder(ready, failure, &holder, has_exited);
     }
-    if failures.iter().any(|ready| ready.row.0.kind == Kind::Bound) && !lists_bound_sockets() {
-        lesser("a socket that is only bound is not found as the holder of its port");
-    }
     Ok(())
 }
 
@@ -228,28 +223,24 @@ impl Refused {
 /// Asserts that a failure names the one socket that is there, and its process.
 fn assert_holder(ready: &Ready, failure: &BindFailure, holder: &Fork, has_exited: bool) {
     let (there, _) = ready.row;
-    if there.kind == Kind::Bound && !lists_bound_sockets() {
-        assert_eq!(failure.holders, [], "{failure:?}");
-        let why = failure.holders_unknown.as_deref().unwrap_or_default();
-        assert!(why.contains("before Linux 6.8"), "{failure:?}");
-        return;
-    }
     let [found] = &failure.holders[..] else { panic!("one holder expected for {:?}: {failure:#?}", ready.row) };
-    let Holder { kind, local, remote, process, seconds_left, sockets } = found;
+    let Holder { kind, local, remote, process, seconds_left, sockets, also_open_in, options } = found;
     assert_eq!((*kind, *sockets), (there.holder_kind(), 1), "{failure:?}");
     assert_eq!(local, &ready.held.to_string(), "{failure:?}");
     assert_eq!(remote, &ready.remote.map(|remote| remote.to_string()), "{failure:?}");
     let process = process.as_ref().map(|process| (process.pid, &process.comm, process.exited));
     assert_eq!(process, Some((holder.key.tgid, &holder.comm, has_exited)), "{failure:?}");
     assert_eq!(seconds_left.is_some(), *kind == HolderKind::TimeWait, "{failure:?}");
+    assert_eq!(also_open_in, &[], "{failure:?}");
+    if there.claim.protocol == Protocol::Tcp {
+        let wanted = there.claim.reported_options();
+        let known = (options.reuse_address, options.reuse_port);
+        assert_eq!(known, (Some(wanted.reuse_address), Some(wanted.reuse_port)), "{failure:?}");
+        // All of it is known, so there is no doubt about the rule.
+        let rule = failure.refusal.as_ref().and_then(|refusal| refusal.rule);
+        assert!(rule.is_some(), "{:?}: {failure:#?}", ready.row);
+    }
     // As old as it can be by now, and a second for rounding.
     let least = 59_u64.saturating_sub(ready.since.elapsed().as_secs());
     assert!(seconds_left.is_none_or(|left| (least..=60).contains(&left)), "{least} s at least: {failure:?}");
-}
-
-/// Whether sock_diag of this kernel tells of sockets that are only bound: its types then have a state for them.
-fn lists_bound_sockets() -> bool {
-    static LISTS: OnceLock<bool> = OnceLock::new();
-    const STATE: &[u8] = b"\0TCP_BOUND_INACTIVE\0";
-    *LISTS.get_or_init(|| fs::read(BTF_PATH).is_ok_and(|types| types.windows(STATE.len()).any(|name| name == STATE)))
 }

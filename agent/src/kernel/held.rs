@@ -1,0 +1,149 @@
+//! Who has a port right now: sockets from sock_diag, processes and options from their descriptors.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{
+    census::{self, boottime},
+    descriptors,
+    processes::Procfs,
+    sock_diag::DumpFilter,
+};
+use crate::model::{Connection, HeldOptions, Inode, Netns, NetnsSettings, Process, SocketHolders, SocketRow, TcpState};
+
+/// A socket that has the port, and what its row does not tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldSocket {
+    /// Its row
+    pub row: SocketRow,
+    /// The processes that have it open, oldest first; none for a timewait socket, an orphan, or where they may not be
+    /// looked at
+    pub processes: Vec<Process>,
+    /// Its options, as far as they could be read
+    pub options: HeldOptions,
+}
+
+/// The sockets of one network namespace that have the port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldInNetns {
+    /// Which namespace
+    pub netns: Netns,
+    /// Its sockets
+    pub sockets: Vec<HeldSocket>,
+    /// Its settings
+    pub settings: NetnsSettings,
+}
+
+/// What a look for a port found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// One entry a namespace that was looked into
+    pub namespaces: Vec<HeldInNetns>,
+    /// Namespaces that could not be looked into, with the reason
+    pub unreachable: Vec<(Netns, String)>,
+    /// Processes whose descriptors could not be read
+    pub unreadable: u64,
+}
+
+/// Looks for every socket of a local port, in one namespace or in all.
+#[must_use]
+pub fn at_port(procfs: &Procfs, port: u16, netns: Option<Netns>) -> Held {
+    let only = netns.map(|netns| HashSet::from([netns]));
+    let census = census::take(procfs, &DumpFilter::port(port), only.as_ref(), &boottime);
+    let mut holders = procfs.socket_holders();
+    let listed: HashSet<Inode> =
+        census.namespaces.iter().flat_map(|namespace| &namespace.rows).filter_map(|row| row.inode).collect();
+    let mut bound = if lists_bound_sockets() { HashMap::new() } else { bound_only(procfs, &holders, &listed, port) };
+    let namespaces = census.namespaces.into_iter().map(|namespace| {
+        let mut rows = namespace.rows;
+        rows.retain(|row| row.connection.local.port() == port && row.state != TcpState::Close);
+        rows.append(&mut bound.remove(&namespace.netns).unwrap_or_default());
+        HeldInNetns {
+            netns: namespace.netns,
+            sockets: rows.into_iter().map(|row| held(procfs, row, &mut holders)).collect(),
+            settings: namespace.settings,
+        }
+    });
+    Held { namespaces: namespaces.collect(), unreachable: census.unreachable, unreadable: holders.unreadable }
+}
+
+/// Whether sock_diag lists sockets that are bound and nothing else: since Linux 6.8.
+fn lists_bound_sockets() -> bool {
+    let release = rustix::system::uname();
+    let mut numbers = release.release().to_str().unwrap_or_default().split(|byte: char| !byte.is_ascii_digit());
+    let mut next = || numbers.next().and_then(|number| number.parse::<u32>().ok());
+    (next(), next()) >= (Some(6), Some(8))
+}
+
+/// Sockets that are bound to the port and nothing else, for kernels that do not list them: of every socket that somebody
+/// has open it is asked what it is.
+fn bound_only(
+    procfs: &Procfs,
+    holders: &SocketHolders,
+    listed: &HashSet<Inode>,
+    port: u16,
+) -> HashMap<Netns, Vec<SocketRow>> {
+    let mut by_process: HashMap<_, HashSet<Inode>> = HashMap::new();
+    for (inode, processes) in holders.by_inode.iter().filter(|(inode, _)| !listed.contains(inode)) {
+        if let Some(process) = processes.first() {
+            by_process.entry((process.key, process.uid)).or_default().insert(*inode);
+        }
+    }
+    let mut rows: HashMap<Netns, Vec<SocketRow>> = HashMap::new();
+    for ((process, uid), inodes) in by_process {
+        for (inode, bound) in descriptors::bound_sockets(procfs, process, &inodes) {
+            if bound.local.port() == port {
+                let unspecified = match bound.local {
+                    std::net::SocketAddr::V4(_) => (std::net::Ipv4Addr::UNSPECIFIED, 0).into(),
+                    std::net::SocketAddr::V6(_) => (std::net::Ipv6Addr::UNSPECIFIED, 0).into(),
+                };
+                rows.entry(bound.netns).or_default().push(SocketRow {
+                    connection: Connection { netns: bound.netns, local: bound.local, remote: unspecified },
+                    state: TcpState::BoundInactive,
+                    time_wait_left: None,
+                    inode: Some(inode),
+                    uid: bound.uid.or(uid).unwrap_or_default(),
+                });
+            }
+        }
+    }
+    rows
+}
+
+fn held(procfs: &Procfs, row: SocketRow, holders: &mut SocketHolders) -> HeldSocket {
+    let mut processes = row.inode.and_then(|inode| holders.by_inode.get(&inode).cloned()).unwrap_or_default();
+    // Of those that have it after fork() the oldest is the one that passed it on.
+    processes.sort_by_key(|process| (process.key.start_ticks, process.key.tgid));
+    let options = row.inode.and_then(|inode| {
+        processes
+            .iter()
+            .find_map(|process| descriptors::socket_options(procfs, process.key, &[inode].into()).remove(&inode))
+    });
+    HeldSocket { row, processes, options: options.unwrap_or_default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::{AddressFamily, SocketType, bind, ipproto, socket, sockopt};
+
+    use super::*;
+
+    /// A listener and a socket that is only bound, both of this process: found on any kernel, with their options.
+    #[test]
+    fn a_port_has_its_sockets_processes_and_options() {
+        let bound = socket(AddressFamily::INET, SocketType::STREAM, Some(ipproto::TCP)).unwrap();
+        sockopt::set_socket_reuseaddr(&bound, true).unwrap();
+        bind(&bound, &std::net::SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let local = std::net::SocketAddr::try_from(rustix::net::getsockname(&bound).unwrap()).unwrap();
+        let listener = std::net::TcpListener::bind(("127.0.0.2", local.port())).unwrap();
+
+        let procfs = Procfs::host();
+        let held = at_port(&procfs, local.port(), Some(super::super::netns::current().unwrap()));
+        let [namespace] = held.namespaces.as_slice() else { panic!("{held:?}") };
+        let of = |address| namespace.sockets.iter().find(|socket| socket.row.connection.local == address).unwrap();
+        let (bound, listening) = (of(local), of(listener.local_addr().unwrap()));
+        assert_eq!((bound.row.state, listening.row.state), (TcpState::BoundInactive, TcpState::Listen));
+        let me = procfs.by_pid(std::process::id()).unwrap();
+        assert_eq!(bound.processes, [me]);
+        assert_eq!((bound.options.reuse_address, bound.options.reuse_port), (Some(true), Some(false)));
+    }
+}
