@@ -9,12 +9,13 @@
 //! state     events and censuses -> who owns what (pure)
 //! report    state -> the report of a session (pure)
 //! analysis  report -> findings (pure)
+//! why       who has a port now -> what bind() would say (pure)
 //! output    report, events -> text, JSON
 //! session   runs them: the only place with a clock and an event loop
 //! commands  one file a subcommand: wiring
 //! ```
 //!
-//! `model` holds the words all of them share. `decode`, `rules`, `state`, `report` and `analysis` know neither clock nor
+//! `model` holds the words all of them share. `decode`, `rules`, `state`, `report`, `analysis` and `why` know neither clock nor
 //! I/O: the same input gives the same output, which is what recordings, golden tests and property tests stand on.
 
 pub mod analysis;
@@ -29,3 +30,4 @@ pub mod report;
 pub mod rules;
 pub mod session;
 pub mod state;
+pub mod why;

@@ -10,8 +10,8 @@ use std::{fmt, num::NonZeroU64, path::PathBuf, time::Duration};
 
 use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 
-pub use self::values::{CgroupArg, NetnsArg};
-use self::values::{cgroup, comm, duration, netns, ring_size};
+pub use self::values::{CgroupArg, NetnsArg, Place};
+use self::values::{cgroup, comm, duration, netns, place, ring_size};
 use crate::{kernel::plan::Rung, report::Severity};
 
 /// What the help of the program, and of the commands that make a report, ends with.
@@ -93,6 +93,13 @@ pub enum Command {
     /// that, and what to change. Works without root, and says what it could not see then.
     Doctor(Doctor),
 
+    /// Say who has a port now, and what bind() would say
+    ///
+    /// In every network namespace: the sockets that have the port, their processes and options, TIME_WAIT and how long it
+    /// lasts, and whether a bind() would be granted, with which options, by the kernel's own rule. Looks once, attaches
+    /// nothing and binds nothing.
+    Why(Why),
+
     /// Print ends of connections and failures as they happen
     ///
     /// One line for each connection that ends, each bind(), listen() or connect() that fails; with --states one for
@@ -125,6 +132,19 @@ pub enum Command {
 #[command(after_help = EXIT_STATUS_DOCTOR)]
 pub struct Doctor {
     /// Form of the output
+    #[arg(long, value_name = "FORMAT", default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// `firstfin why`
+#[derive(Clone, Debug, Args)]
+#[command(after_help = EXIT_STATUS_TRACE)]
+pub struct Why {
+    /// The port, or address and port: 8080, 10.0.0.1:8080, [::1]:8080
+    #[arg(value_name = "PORT|ADDRESS:PORT", value_parser = place)]
+    pub place: Place,
+
+    /// Form of the output; JSON is "firstfin.why/1"
     #[arg(long, value_name = "FORMAT", default_value_t = Format::Text)]
     pub format: Format,
 }

@@ -2,7 +2,11 @@
 //!
 //! Each refusal names the form that would do. Nothing is looked up here.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use jiff::SignedDuration;
 
@@ -24,6 +28,15 @@ pub enum CgroupArg {
     Path(PathBuf),
 }
 
+/// A port, at one address or at any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// None: any
+    pub address: Option<IpAddr>,
+    /// Never 0
+    pub port: u16,
+}
+
 /// Far beyond any session, and far below what a clock could not add up.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 const SHORTEST: Duration = Duration::from_millis(1);
@@ -35,6 +48,16 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         .ok()
         .filter(|time| (SHORTEST..=LONGEST).contains(time))
         .ok_or_else(|| "a time from 1ms to 8784h (a year) is needed".to_owned())
+}
+
+pub(super) fn place(text: &str) -> Result<Place, String> {
+    let place = text
+        .parse::<u16>()
+        .map(|port| Place { address: None, port })
+        .or_else(|_| text.parse::<SocketAddr>().map(|at| Place { address: Some(at.ip()), port: at.port() }));
+    place.ok().filter(|place| place.port != 0).ok_or_else(|| {
+        "a port from 1 to 65535, or an address and one, is needed: 8080, 10.0.0.1:8080 or [::1]:8080".to_owned()
+    })
 }
 
 pub(super) fn ring_size(text: &str) -> Result<u32, String> {

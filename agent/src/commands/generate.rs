@@ -14,6 +14,7 @@ use crate::{
     cli::{Cli, EXIT_STATUS},
     output::lines::EventRecord,
     report::Report,
+    why::Answer,
 };
 
 /// Writes everything into `folder`, which is made if it is not there.
@@ -36,6 +37,7 @@ pub(super) fn run(folder: &Path) -> anyhow::Result<()> {
 
     write(folder, "report.schema.json", &pretty(&schemars::schema_for!(Report))?)?;
     write(folder, "event.schema.json", &pretty(&schemars::schema_for!(EventRecord))?)?;
+    write(folder, "why.schema.json", &pretty(&schemars::schema_for!(Answer))?)?;
     write(folder, "cli.md", &reference(command))
 }
 

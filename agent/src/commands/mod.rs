@@ -5,6 +5,7 @@ mod doctor;
 mod generate;
 mod report;
 mod trace;
+mod why;
 
 use std::process::ExitCode;
 
@@ -31,6 +32,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let global = &cli.global;
     match cli.command {
         Command::Doctor(args) => doctor::run(global, &args),
+        Command::Why(args) => why::run(global, &args).map(|()| ExitCode::SUCCESS),
         Command::Trace(args) => runtime()?.block_on(trace::run(global, &args)),
         Command::Report(args) => runtime()?.block_on(report::run(global, &args)),
         Command::Demo(args) => runtime()?.block_on(demo::run(global, &args)),

@@ -8,19 +8,7 @@ use super::{
     processes::Procfs,
     sock_diag::DumpFilter,
 };
-use crate::model::{Connection, HeldOptions, Inode, Netns, NetnsSettings, Process, SocketHolders, SocketRow, TcpState};
-
-/// A socket that has the port, and what its row does not tell.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HeldSocket {
-    /// Its row
-    pub row: SocketRow,
-    /// The processes that have it open, oldest first; none for a timewait socket, an orphan, or where they may not be
-    /// looked at
-    pub processes: Vec<Process>,
-    /// Its options, as far as they could be read
-    pub options: HeldOptions,
-}
+use crate::model::{Connection, HeldSocket, Inode, Netns, NetnsSettings, SocketHolders, SocketRow, TcpState};
 
 /// The sockets of one network namespace that have the port.
 #[derive(Clone, Debug, PartialEq, Eq)]

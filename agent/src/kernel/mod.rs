@@ -1,6 +1,7 @@
 //! The edge to the running kernel. Facts, then a plan, then carrying it out: [`host`] asks, [`plan`] decides without
 //! touching anything, [`programs`] loads, attaches and reads. The rest are readers of what the kernel shows of itself.
 
+pub mod addresses;
 pub mod btf;
 pub mod census;
 pub mod cgroup;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Inode, Netns, Process, SocketRow, Timestamp};
+use super::{HeldOptions, Inode, Netns, Process, SocketRow, Timestamp};
 
 /// Sockets of every network namespace that could be looked into.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +30,18 @@ pub struct NetnsCensus {
     pub time_wait_overflow: Option<u64>,
     /// Its settings
     pub settings: NetnsSettings,
+}
+
+/// A socket that has a port, and what its row does not tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldSocket {
+    /// Its row
+    pub row: SocketRow,
+    /// The processes that have it open, oldest first; none for a timewait socket, an orphan, or where they may not be
+    /// looked at
+    pub processes: Vec<Process>,
+    /// Its options, as far as they could be read
+    pub options: HeldOptions,
 }
 
 /// Settings of a network namespace that decide about ports and TIME_WAIT.

@@ -11,7 +11,7 @@ mod tcp_state;
 mod time;
 mod timewait;
 
-pub use census::{Census, NetnsCensus, NetnsSettings, SocketHolders};
+pub use census::{Census, HeldSocket, NetnsCensus, NetnsSettings, SocketHolders};
 pub use ending::{ConnectFailure, Ending, Reset};
 pub use event::{Asker, Call, Event, OpenKind, RefusedCall, Retraction, SocketFacts, SocketOptions, Transition};
 pub use name::Name;

@@ -3,11 +3,11 @@
 use std::{cmp::Reverse, collections::HashMap, net::SocketAddr};
 
 use super::{
-    BindFailure, Holder, HolderKind, Refusal,
+    BindFailure, Holder, HolderKind, ProcessInfo, Refusal,
     build::{Namer, truncate},
 };
 use crate::{
-    model::{HeldOptions, Netns, ProcessKey, SocketRow, TcpState, TimeWaitSubstate, errno},
+    model::{HeldOptions, ProcessKey, SocketRow, TcpState, TimeWaitSubstate, errno},
     rules::{self, Outcome, Remedy, Request},
     state::{
         State,
@@ -33,8 +33,18 @@ fn bind_failure(key: &RefusedKey, tally: &RefusedTally, last: ProcessKey, namer:
         HoldersSeen::Found(seen) => seen.as_slice(),
         HoldersSeen::Failed(_) | HoldersSeen::NotLooked => &[],
     };
-    let Judgement { in_the_way, refusal, remedies } = judge(key, tally, seen);
-    let mut holders = holders(seen, in_the_way, key.netns, namer);
+    let Judgement { in_the_way, refusal, remedies } = key.local.map_or_else(Judgement::default, |local| {
+        let request = Request {
+            call: key.call,
+            local,
+            options: tally.options,
+            // Recordings of older versions do not tell; then it counts as nobody's, and as bound to no interface.
+            uid: tally.asker.uid.unwrap_or(u32::MAX),
+            device: tally.asker.device.unwrap_or_default(),
+        };
+        judge(&request, seen)
+    });
+    let mut holders = group_holders(seen, in_the_way, &|process| namer.name(process, Some(key.netns)));
     let holders_omitted = truncate(&mut holders, MAX_HOLDERS);
     BindFailure {
         process,
@@ -59,28 +69,19 @@ fn bind_failure(key: &RefusedKey, tally: &RefusedTally, last: ProcessKey, namer:
     }
 }
 
-/// What the kernel's rule says of a refusal.
-#[derive(Default)]
-struct Judgement {
-    /// Place of the holder because of which it was refused
-    in_the_way: Option<usize>,
-    refusal: Option<Refusal>,
-    remedies: Vec<Remedy>,
+/// What the kernel's rule says of a request.
+#[derive(Debug, Default)]
+pub(crate) struct Judgement {
+    /// Place of the holder because of which it is not, or not certainly, granted
+    pub(crate) in_the_way: Option<usize>,
+    pub(crate) refusal: Option<Refusal>,
+    pub(crate) remedies: Vec<Remedy>,
 }
 
-fn judge(key: &RefusedKey, tally: &RefusedTally, seen: &[HolderSeen]) -> Judgement {
-    let (Some(local), false) = (key.local, seen.is_empty()) else { return Judgement::default() };
-    let request = Request {
-        call: key.call,
-        local,
-        options: tally.options,
-        // Recordings of older versions do not tell; then it counts as nobody's, and as bound to no interface.
-        uid: tally.asker.uid.unwrap_or(u32::MAX),
-        device: tally.asker.device.unwrap_or_default(),
-    };
+pub(crate) fn judge(request: &Request, seen: &[HolderSeen]) -> Judgement {
     let (places, holders): (Vec<usize>, Vec<rules::Holder>) =
         seen.iter().enumerate().filter_map(|(place, seen)| Some((place, seen.for_rules()?))).unzip();
-    let (holder, refusal) = match rules::decide(&request, &holders) {
+    let (holder, refusal) = match rules::decide(request, &holders) {
         Outcome::Accepted => return Judgement::default(),
         Outcome::Refused { holder, rule } => (holder, Refusal { rule: Some(rule), unknown: Vec::new() }),
         Outcome::Undecided { holder, unknown } => (holder, Refusal { rule: None, unknown }),
@@ -88,13 +89,17 @@ fn judge(key: &RefusedKey, tally: &RefusedTally, seen: &[HolderSeen]) -> Judgeme
     Judgement {
         in_the_way: places.get(holder).copied(),
         refusal: Some(refusal),
-        remedies: rules::remedies(&request, &holders),
+        remedies: rules::remedies(request, &holders),
     }
 }
 
 /// Groups holders that differ in nothing a reader needs: a thousand connections of one process are one line. The one in
 /// the way comes first.
-fn holders(seen: &[HolderSeen], in_the_way: Option<usize>, netns: Netns, namer: &Namer<'_>) -> Vec<Holder> {
+pub(crate) fn group_holders(
+    seen: &[HolderSeen],
+    in_the_way: Option<usize>,
+    name: &dyn Fn(ProcessKey) -> ProcessInfo,
+) -> Vec<Holder> {
     let mut grouped: Vec<(bool, Holder)> = Vec::new();
     let mut places: HashMap<(HolderKind, SocketAddr, Option<ProcessKey>, HeldOptions), usize> = HashMap::new();
     for (place, holder) in seen.iter().enumerate() {
@@ -107,10 +112,10 @@ fn holders(seen: &[HolderSeen], in_the_way: Option<usize>, netns: Netns, namer: 
                 kind,
                 local: local.to_string(),
                 remote: is_connection.then(|| holder.row.connection.remote.to_string()),
-                process: holder.owner.map(|owner| namer.name(owner, Some(netns))),
+                process: holder.owner.map(name),
                 seconds_left,
                 sockets: 0,
-                also_open_in: holder.others.iter().map(|other| namer.name(*other, Some(netns))).collect(),
+                also_open_in: holder.others.iter().copied().map(name).collect(),
                 options: holder.options,
             };
             grouped.push((false, new));

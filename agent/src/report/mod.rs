@@ -13,10 +13,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use build::{SessionFacts, build};
+pub(crate) use conflicts::{Judgement, group_holders, judge};
 
 use crate::{
     model::{
-        Asker, Call, ConnectFailure, Container, HeldOptions, Leaving, Name, Netns, OpenKind, Reset, SocketOptions,
+        Asker, Call, ConnectFailure, Container, HeldOptions, Leaving, Name, Netns, OpenKind, Process, Reset,
+        SocketOptions,
     },
     rules::{Fact, Remedy, Rule},
 };
@@ -266,7 +268,7 @@ impl From<OpenKind> for Direction {
 }
 
 /// A process, as far as it is known. What could not be read is null.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct ProcessInfo {
     /// Process id
     pub pid: u32,
@@ -284,6 +286,22 @@ pub struct ProcessInfo {
     pub netns: Option<Netns>,
     /// It is gone
     pub exited: bool,
+}
+
+impl From<&Process> for ProcessInfo {
+    /// A process that is there.
+    fn from(process: &Process) -> Self {
+        Self {
+            pid: process.key.tgid,
+            comm: process.comm.clone(),
+            exe: process.exe.clone(),
+            cgroup: process.cgroup.clone(),
+            unit: process.unit.clone(),
+            container: process.container.clone(),
+            netns: process.netns,
+            exited: false,
+        }
+    }
 }
 
 /// A bind() or listen() that is refused again and again.

@@ -6,8 +6,8 @@
 //! one for a pair of sockets ([`conflict`]), applied to each that is there ([`decide`]).
 //!
 //! Where it is exact: Linux 5.10 to 7.3 have the same rule. In 6.1 sockets were sorted by their address too (`bhash2`),
-//! and that was meant to change no answer. In early releases of 6.1 to 6.8 it did, for wildcards next to IPv4-mapped
-//! addresses ("tcp: Fix bind() regression for v4-mapped-v6 ...", two fixes, in all kernels still maintained).
+//! and that was meant to change no answer. Until 6.9 it did, for wildcards next to IPv4 and IPv4-mapped addresses ("tcp:
+//! Fix bind() regression ..."); Debian's 6.1 still overlooks 0.0.0.0 next to [::].
 //!
 //! Where it is not, because the kernel looks at something else first. The bucket of a port (`struct inet_bind_bucket`)
 //! remembers whether every socket bound so far had SO_REUSEADDR (`fastreuse`), and which user and address had

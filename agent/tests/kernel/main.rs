@@ -31,6 +31,7 @@ mod refusals;
 mod rung;
 mod scene;
 mod sessions;
+mod stories;
 mod verdicts;
 mod watch;
 mod wire;
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
     tests.extend(attribution::tests());
     tests.extend(ledger::tests());
     tests.extend(sessions::tests());
+    tests.extend(stories::tests());
     tests.extend(readers::tests());
     tests.extend(verdicts::tests());
     tests.extend(commands::tests());

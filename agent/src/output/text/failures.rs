@@ -67,7 +67,7 @@ fn bind_failure(it: &BindFailure) -> String {
     }
 }
 
-fn holder(it: &Holder, context: Context) -> String {
+pub(super) fn holder(it: &Holder, context: Context) -> String {
     let kind = words::holder(it.kind);
     let what = match &it.remote {
         Some(remote) => format!("{kind} {} -> {remote}", it.local),

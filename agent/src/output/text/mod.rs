@@ -10,12 +10,14 @@ mod session;
 #[cfg(test)]
 mod tests;
 mod time_wait;
+mod why;
 
 use std::collections::BTreeSet;
 
 use owo_colors::Style;
 
 use self::layout::{Marks, Page};
+pub use self::why::why;
 use super::words;
 use crate::report::{Finding, Report, Severity};
 

@@ -92,6 +92,11 @@ impl Stage {
         Ok(Self { server, range })
     }
 
+    /// Where the kernel's choice of a port is from.
+    fn choose_from(&self, low: u16, high: u16) -> io::Result<()> {
+        self.range.write_all_at(format!("{low} {high}").as_bytes(), 0)
+    }
+
     /// Has the port held by any socket.
     pub(super) fn hold(&self, port: u16, way: Way, dice: &mut Dice) -> io::Result<Held> {
         match way {
@@ -111,6 +116,7 @@ impl Stage {
                 listen(&listener, 8)?;
                 let remote = claim.reached_at(port, dice);
                 let peer = socket_for(remote)?;
+                self.choose_from(30_000, 60_999)?;
                 connect(&peer, &remote)?;
                 let uid = any_user(dice);
                 let served = accept(listener.as_fd(), uid)?;
@@ -122,7 +128,7 @@ impl Stage {
                 let socket = if way == Way::BoundClient {
                     claim.bound(port)?
                 } else {
-                    self.range.write_all_at(format!("{port} {port}").as_bytes(), 0)?;
+                    self.choose_from(port, port)?;
                     claim.socket()?
                 };
                 connect(&socket, &SocketAddr::new(claim.address, SERVER_PORT))?;
