@@ -1,6 +1,7 @@
-//! BindConflict: bind() or listen() refused because somebody has the port.
+//! BindConflict: bind() or listen() refused because somebody has the port; and PortStolen, where connect() was given the
+//! port of a service as its own.
 
-use super::{counted, times, who};
+use super::{counted, namespace, times, who};
 use crate::{
     model::Call,
     report::{BindFailure, Finding, Holder, HolderKind, Refusal, Report, Severity},
@@ -8,6 +9,7 @@ use crate::{
 };
 
 const ID: &str = "BindConflict";
+const STOLEN_ID: &str = "PortStolen";
 const EADDRINUSE: u32 = 98;
 
 pub(super) fn findings(report: &Report) -> Vec<Finding> {
@@ -15,7 +17,7 @@ pub(super) fn findings(report: &Report) -> Vec<Finding> {
         .bind_failures
         .iter()
         .filter(|failure| failure.errno == EADDRINUSE && !asks_for_any_port(failure))
-        .map(finding)
+        .map(|failure| finding(report, failure))
         .collect()
 }
 
@@ -24,7 +26,7 @@ pub(super) fn asks_for_any_port(failure: &BindFailure) -> bool {
     failure.local.as_ref().is_some_and(|local| local.ends_with(":0"))
 }
 
-fn finding(failure: &BindFailure) -> Finding {
+fn finding(report: &Report, failure: &BindFailure) -> Finding {
     let call = match failure.call {
         Call::Bind => "bind()",
         Call::Listen => "listen()",
@@ -43,7 +45,7 @@ fn finding(failure: &BindFailure) -> Finding {
     evidence.extend(failure.holders.iter().map(describe));
     evidence.extend(failure.holders_unknown.clone());
     Finding {
-        id: ID.to_owned(),
+        id: if is_stolen(report, failure) { STOLEN_ID } else { ID }.to_owned(),
         severity: Severity::Critical,
         summary: format!("{} cannot {call} {local}: {}", who(&failure.process), holder_summary(failure)),
         process: Some(failure.process.clone()),
@@ -51,7 +53,20 @@ fn finding(failure: &BindFailure) -> Finding {
         evidence,
         remedy: remedy(failure),
         avoid: avoid(failure),
+        ..Finding::default()
     }
+}
+
+/// The holder is a connection, at a port that connect() gives away. A dump does not tell who began a connection: what the
+/// service's own listener has accepted is told by the listener, or by the name of its process where the listener is gone.
+fn is_stolen(report: &Report, failure: &BindFailure) -> bool {
+    let port = |endpoint: &str| endpoint.rsplit(':').next().and_then(|port| port.parse::<u16>().ok());
+    let range = namespace(report, failure.netns).and_then(|namespace| namespace.port_range);
+    let Some((holder, (low, high))) = failure.holders.first().zip(range) else { return false };
+    holder.kind == HolderKind::Connection
+        && port(&holder.local).is_some_and(|port| (low..=high).contains(&port))
+        && holder.process.as_ref().is_some_and(|process| process.comm != failure.process.comm)
+        && !failure.holders.iter().any(|holder| holder.kind == HolderKind::Listener)
 }
 
 /// The kernel's rule, as far as it is known.

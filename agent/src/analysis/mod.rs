@@ -2,6 +2,8 @@
 
 mod bind_conflict;
 mod events_lost;
+mod hard_close;
+mod leaving;
 mod port_exhaustion;
 mod thresholds;
 mod time_wait_buildup;
@@ -20,7 +22,12 @@ pub fn findings(report: &Report) -> Vec<Finding> {
     findings.extend(port_exhaustion::findings(report));
     findings.extend(bind_conflict::findings(report));
     findings.extend(time_wait_buildup::findings(report));
+    findings.extend(leaving::findings(report));
+    findings.extend(hard_close::findings(report));
     findings.extend(events_lost::findings(report));
+    for finding in &mut findings {
+        finding.documentation = format!("docs/findings.md#{}", finding.id.to_lowercase());
+    }
     // Stable: within a severity the order above stands.
     findings.sort_by_key(|finding| Reverse(finding.severity));
     findings

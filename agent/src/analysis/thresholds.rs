@@ -12,3 +12,9 @@ pub(super) const BUCKETS_CRITICAL: f64 = 0.9;
 /// Timewait sockets of one process worth a line whatever their share: 1,000 take about 0.3 MB, and are 17 connections
 /// closed a second.
 pub(super) const SOCKETS_INFO: u64 = 1_000;
+/// Connections of one process to one place that it cuts off: fewer may be a shutdown, or a test.
+pub(super) const HARD_CLOSES: u64 = 10;
+/// Connections of one process whose peers did not close: fewer may be slow.
+pub(super) const FIN_WAIT2: u64 = 10;
+/// Sockets of one process whose TIME_WAIT a RST ended.
+pub(super) const ASSASSINATIONS: u64 = 1;

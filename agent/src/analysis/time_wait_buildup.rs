@@ -1,9 +1,11 @@
-//! TimeWaitBuildup: a process that holds many ports, or much of the kernel's table, in TIME_WAIT.
+//! TimeWaitBuildup: a process that holds many ports, or much of the kernel's table, in TIME_WAIT; and
+//! TimeWaitBucketOverflow, when that table was full.
 
 use super::{counted, namespace, thresholds, who};
 use crate::report::{Destination, Direction, Finding, NetnsTimeWait, ProcessTimeWait, Report, Severity};
 
 const ID: &str = "TimeWaitBuildup";
+const OVERFLOW_ID: &str = "TimeWaitBucketOverflow";
 
 pub(super) fn findings(report: &Report) -> Vec<Finding> {
     let mut findings: Vec<Finding> =
@@ -117,7 +119,7 @@ fn overflow(place: &NetnsTimeWait) -> Option<Finding> {
     }
     let limit = place.max_tw_buckets.map_or_else(|| "?".to_owned(), |limit| limit.to_string());
     Some(Finding {
-        id: ID.to_owned(),
+        id: OVERFLOW_ID.to_owned(),
         severity: Severity::Critical,
         summary: format!(
             "network namespace {}: {} closed without TIME_WAIT because tcp_max_tw_buckets = {limit} was reached",

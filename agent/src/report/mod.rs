@@ -475,4 +475,7 @@ pub struct Finding {
     /// What not to do, and why
     #[serde(default)]
     pub avoid: Vec<String>,
+    /// Where this kind of finding is explained, in firstfin's sources
+    #[serde(default)]
+    pub documentation: String,
 }

@@ -7,7 +7,7 @@
 //!
 //! Where it is exact: Linux 5.10 to 7.3 have the same rule. In 6.1 sockets were sorted by their address too (`bhash2`),
 //! and that was meant to change no answer. Until 6.9 it did, for wildcards next to IPv4 and IPv4-mapped addresses ("tcp:
-//! Fix bind() regression ..."); Debian's 6.1 still overlooks 0.0.0.0 next to [::].
+//! Fix bind() regression ..."); Debian's 6.1 still overlooks ::ffff:0.0.0.0, and 0.0.0.0 next to [::].
 //!
 //! Where it is not, because the kernel looks at something else first. The bucket of a port (`struct inet_bind_bucket`)
 //! remembers whether every socket bound so far had SO_REUSEADDR (`fastreuse`), and which user and address had

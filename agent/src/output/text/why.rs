@@ -17,7 +17,7 @@ pub fn why(answer: &Answer, width: Option<u16>, colour: bool) -> String {
     for spot in &answer.blind_spots {
         page.labelled("not seen", 8, spot);
     }
-    page.into_text()
+    page.into_text().trim_start().to_owned()
 }
 
 fn in_netns(page: &mut Page, answer: &Answer, namespace: &InNetns) {

@@ -4,7 +4,11 @@ mod dice;
 mod held;
 mod socket;
 
-use std::{collections::BTreeMap, io, net::SocketAddr};
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
 
 use firstfin::{
     model::Call,
@@ -85,24 +89,22 @@ impl Tally {
         );
         eprintln!("seed {seed:#x}: {all} verdicts, {} of them undecided", self.undecided().sum::<u32>());
         if self.gaps > 0 {
-            lesser("this kernel overlooks one of two wildcard sockets at a port");
+            lesser("this kernel overlooks some wildcard sockets at a port");
         }
     }
 }
 
-/// Linux 6.1 looks for a wildcard socket in the way of a certain address, and is content with the first one it finds: next
-/// to [::] it overlooks 0.0.0.0 ("tcp: Fix bind() regression for v6-only wildcard and v4(-mapped-v6) non-wildcard
-/// addresses", 6.9, is not in Debian's 6.1).
+/// Linux 6.1 looks for a wildcard socket in the way of a certain address, and overlooks two: ::ffff:0.0.0.0, and 0.0.0.0
+/// next to [::] ("tcp: Fix bind() regression for v4-mapped-v6 wildcard address" and "... for v6-only wildcard and
+/// v4(-mapped-v6) non-wildcard addresses" are not in Debian's 6.1).
 fn is_in_the_gap(request: &Request, holders: &[Holder]) -> bool {
     let release = rustix::system::uname();
     let is_affected = release.release().to_string_lossy().starts_with("6.1.");
-    let has = |is_v6: bool| {
-        holders.iter().any(|holder| {
-            let ip = holder.local.ip().to_canonical();
-            ip.is_unspecified() && ip.is_ipv6() == is_v6
-        })
-    };
-    is_affected && has(true) && has(false) && !request.local.ip().to_canonical().is_unspecified()
+    let has = |is_wildcard: fn(IpAddr) -> bool| holders.iter().any(|holder| is_wildcard(holder.local.ip()));
+    let has_mapped = has(|ip| ip.is_ipv6() && ip.to_canonical() == IpAddr::from(Ipv4Addr::UNSPECIFIED));
+    let has_both =
+        has(|ip| ip == IpAddr::from(Ipv4Addr::UNSPECIFIED)) && has(|ip| ip == IpAddr::from(Ipv6Addr::UNSPECIFIED));
+    is_affected && (has_mapped || has_both) && !request.local.ip().to_canonical().is_unspecified()
 }
 
 /// The same with all that there is to know of the holders, and with a part of it.

@@ -1,5 +1,4 @@
-//! What people are woken for: a port that cannot be had. Each story runs the real thing, and the report has to say who
-//! holds the port, by which rule, and what helps; while it goes on, `firstfin why` says the same.
+//! A port that cannot be had: who holds it, by which rule it is refused, and what helps.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -21,7 +20,7 @@ use crate::{
     watch::{self, Wishes},
 };
 
-pub(crate) fn tests() -> Vec<Trial> {
+pub(super) fn tests() -> Vec<Trial> {
     trials!("stories":
         client_with_a_fixed_port_comes_back,
         server_is_restarted,
@@ -70,7 +69,8 @@ fn refusal<'a>(report: &'a Report, who: &Fork) -> Result<(&'a BindFailure, &'a F
     let failure = report.bind_failures.iter().find(|failure| failure.process.pid == who.key.tgid);
     let failure = failure.ok_or_else(|| format!("no refusal of {who:?}: {:#?}", report.bind_failures))?;
     let is_its = |finding: &&Finding| {
-        finding.id == "BindConflict" && finding.process.as_ref().is_some_and(|process| process.pid == who.key.tgid)
+        ["BindConflict", "PortStolen"].contains(&finding.id.as_str())
+            && finding.process.as_ref().is_some_and(|process| process.pid == who.key.tgid)
     };
     let finding = report.findings.iter().find(is_its);
     Ok((failure, finding.ok_or_else(|| format!("no finding of {who:?}: {:#?}", report.findings))?))
@@ -181,6 +181,7 @@ fn service_port_was_given_to_a_client() -> Outcome {
     let (failure, finding) = refusal(&seen.report, service.who())?;
     let holder = assert_held(failure, HolderKind::Connection, thief.who(), Rule::HolderLacksReuseAddress)?;
     assert_eq!(holder.remote.as_deref(), Some("127.0.0.1:9000"));
+    assert_eq!(finding.id, "PortStolen");
     assert!(finding.remedy[0].contains("ip_local_reserved_ports=36000"), "{finding:#?}");
 
     let own = &answer.namespaces[0];
