@@ -1,7 +1,7 @@
 //! `cargo xtask vm`: the kernel tests on other kernels than this machine's, each in an emulated machine of its own.
 //!
-//! Kernels and emulator are Debian packages, unpacked in `target/vm` and never installed. A machine boots once and runs
-//! the tests on each rung in turn, as many machines at a time as there are CPUs.
+//! Kernels and emulator are Debian packages, unpacked in `target/vm` and never installed. Each kernel boots once for each
+//! rung, in a machine of its own, as many machines at a time as there are CPUs.
 
 mod account;
 mod console;
@@ -101,12 +101,13 @@ pub(crate) fn vm(wishes: &Wishes) -> Result<ExitCode> {
         wishes.series().into_iter().map(|series| kernels::bring(series, &folder)).collect::<Result<_>>()?;
 
     let machines = Machines { folder: &folder, tools: &tools, programs: &programs, rounds: &rounds };
-    let runs = machines.run_all(kernels)?;
-    let verdicts: Vec<_> = runs.iter().flat_map(|(series, run)| verdict::verdicts(series, &rounds, run)).collect();
+    let runs = machines.run_all(&kernels)?;
+    let verdicts: Vec<_> =
+        runs.iter().flat_map(|(job, run)| verdict::verdicts(job.kernel.series, job.rounds, run)).collect();
     println!("\n== verdicts");
-    for (series, run) in &runs {
+    for (job, run) in &runs {
         let release = run.reading.release.as_deref().unwrap_or("it never came up");
-        println!("{series:<7} {release}, its output in {}", run.logs.display());
+        println!("{:<7} {release}, its output in {}", job.kernel.series, run.logs.display());
     }
     print!("\n{}", account::of(&verdicts));
     println!("{} s", started.elapsed().as_secs());
@@ -117,8 +118,10 @@ pub(crate) fn vm(wishes: &Wishes) -> Result<ExitCode> {
 }
 
 /// Only of what was run: a machine that broke down says nothing of its kernel.
-fn write_table(runs: &[(&'static str, Run)], verdicts: &[Verdict]) -> Result<()> {
-    let releases = runs.iter().map(|(series, run)| Some((*series, run.reading.release.clone()?)));
+fn write_table(runs: &[(Job<'_>, Run)], verdicts: &[Verdict]) -> Result<()> {
+    // One machine of each kernel tells its release.
+    let first = runs.iter().filter(|(job, _)| job.rounds.first().is_some_and(|round| round.rung == RUNGS[0]));
+    let releases = first.map(|(job, run)| Some((job.kernel.series, run.reading.release.clone()?)));
     let columns =
         releases.collect::<Option<Vec<_>>>().filter(|_| verdicts.iter().all(|verdict| verdict.broken.is_none()));
     let document = workspace::root()?.join("docs/compatibility.md");
@@ -132,6 +135,14 @@ fn write_table(runs: &[(&'static str, Run)], verdicts: &[Verdict]) -> Result<()>
     Ok(())
 }
 
+/// What one machine does.
+#[derive(Clone, Copy)]
+struct Job<'a> {
+    kernel: &'a Kernel,
+    /// All of one rung
+    rounds: &'a [Round],
+}
+
 struct Machines<'a> {
     folder: &'a Path,
     tools: &'a Tools,
@@ -139,19 +150,22 @@ struct Machines<'a> {
     rounds: &'a [Round],
 }
 
-impl Machines<'_> {
-    /// One machine for each kernel, in the order of the kernels.
-    fn run_all(&self, kernels: Vec<Kernel>) -> Result<Vec<(&'static str, Run)>> {
+impl<'a> Machines<'a> {
+    /// One machine for each kernel and rung. The result is in their order.
+    fn run_all(&self, kernels: &'a [Kernel]) -> Result<Vec<(Job<'a>, Run)>> {
         let busybox = self.tools.busybox();
         let busybox = fs::read(&busybox).with_context(|| format!("read {}", busybox.display()))?;
-        let at_a_time = thread::available_parallelism().map_or(1, usize::from).min(kernels.len());
-        let order: Vec<_> = kernels.iter().map(|kernel| kernel.series).collect();
-        let waiting = Mutex::new(VecDeque::from(kernels));
+        let by_rung: Vec<_> = self.rounds.chunk_by(|one, next| one.rung == next.rung).collect();
+        // The highest rung, which takes longest, of all kernels first: so the last machines end at about the same time.
+        let jobs: VecDeque<_> =
+            by_rung.iter().flat_map(|rounds| kernels.iter().map(|kernel| Job { kernel, rounds })).collect();
+        let at_a_time = thread::available_parallelism().map_or(1, usize::from).min(jobs.len());
+        let waiting = Mutex::new(jobs);
         let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         let work = || {
             let mut done = Vec::new();
-            while let Some(kernel) = next() {
-                done.push((kernel.series, self.run(&kernel, &busybox)?));
+            while let Some(job) = next() {
+                done.push((job, self.run(job, &busybox)?));
             }
             Ok::<_, anyhow::Error>(done)
         };
@@ -164,19 +178,24 @@ impl Machines<'_> {
             }
             Ok::<_, anyhow::Error>(runs)
         })?;
-        runs.sort_by_key(|(series, _)| order.iter().position(|name| name == series));
+        let place = |job: &Job<'_>| {
+            let kernel = kernels.iter().position(|kernel| kernel.series == job.kernel.series);
+            (kernel, by_rung.iter().position(|rounds| rounds.first() == job.rounds.first()))
+        };
+        runs.sort_by_key(|(job, _)| place(job));
         Ok(runs)
     }
 
-    fn run(&self, kernel: &Kernel, busybox: &[u8]) -> Result<Run> {
-        let logs = self.folder.join("runs").join(kernel.series);
+    fn run(&self, Job { kernel, rounds }: Job<'_>, busybox: &[u8]) -> Result<Run> {
+        let rung = rounds.first().map_or("", |round| round.rung);
+        let logs = self.folder.join("runs").join(kernel.series).join(rung);
         fs::create_dir_all(&logs).with_context(|| format!("create {}", logs.display()))?;
         let modules = modules::needed(&kernel.modules, self.tools)?;
         // cargo starts tests in the folder of their package.
         let tests_in = workspace::root()?.join("agent");
-        let archive = initramfs::build(self.programs, busybox.to_vec(), modules, self.rounds, &tests_in)?;
+        let archive = initramfs::build(self.programs, busybox.to_vec(), modules, rounds, &tests_in)?;
         let initramfs: PathBuf = logs.join("initramfs");
         fs::write(&initramfs, archive).with_context(|| format!("write {}", initramfs.display()))?;
-        machine::run(self.tools, kernel, &initramfs, self.rounds, &logs)
+        machine::run(self.tools, kernel, &initramfs, rounds, &logs)
     }
 }

@@ -43,7 +43,7 @@ pub(super) fn rounds(tests: &[String], rungs: &[&'static str], filter: Option<&s
     let all = rungs.iter().enumerate().flat_map(|(place, rung)| [(place, *rung, false), (place, *rung, true)]);
     all.map(|(place, rung, has_load)| {
         let is_skipped = |module: &&&str| {
-            if has_load { !is_run_under_load(module) } else { place > 0 && WITHOUT_RUNG.contains(module) }
+            if has_load { !is_run_under_load(module) } else { place > 0 && !depends_on_rung(module) }
         };
         let skipped: Vec<_> = modules.iter().filter(is_skipped).map(|module| format!("{module}::")).collect();
         // As the harness does it: by a part of the name.
@@ -66,6 +66,11 @@ pub(super) fn rounds(tests: &[String], rungs: &[&'static str], filter: Option<&s
 /// Not the ledger: it is a load of its own.
 fn is_run_under_load(module: &str) -> bool {
     module != "ledger" && SCENARIOS.contains(&module)
+}
+
+/// Whether it makes a difference to a module on which rung it runs.
+pub(super) fn depends_on_rung(module: &str) -> bool {
+    !WITHOUT_RUNG.contains(&module)
 }
 
 /// `leaves::timer` -> `leaves`
