@@ -22,8 +22,9 @@ use crate::{
         sock_diag::DumpFilter,
     },
     model::{Call, Census, Event, HeldSocket, Name, Process, ProcessKey, RefusedCall, TcpState, Timestamp},
+    ports::accounting,
     recording,
-    report::{Host, Report, SessionFacts, build},
+    report::{Host, Report, SessionFacts, build, sockets_to_name},
     rules,
     state::{
         Attribution, Input, Limits, State,
@@ -33,8 +34,8 @@ use crate::{
 
 /// How often the ring buffer is looked at when nothing wakes the agent: what a reader of `trace` waits at most.
 const POLL: Duration = Duration::from_millis(100);
-/// How often the ledger is cleaned of timewait sockets that are gone. A dump of 30,000 sockets takes some 10 ms, so
-/// this is well below a thousandth of a CPU, and a sixth of the 60 s an entry lives.
+/// How often the ledger is cleaned of timewait sockets that are gone, and the ports in use are counted. A dump of 30,000
+/// sockets takes some 10 ms, so this is about a thousandth of a CPU, and a sixth of the 60 s an entry lives.
 const RECONCILE: Duration = Duration::from_secs(10);
 /// A timewait socket is in a dump some microseconds before its event is in the ring buffer; longer if that CPU is taken
 /// from a virtual machine in between. Rows without an event are waited for this long, this often.
@@ -189,7 +190,8 @@ impl Session {
     /// # Errors
     /// The kernel's counters cannot be read, or the recording not be written.
     pub async fn finish(mut self, interrupted: bool) -> anyhow::Result<Report> {
-        let (census, facts) = self.take_stock(interrupted).await?;
+        let (census, mut facts) = self.take_stock(interrupted).await?;
+        self.name_sockets(&census, &mut facts);
         if let Some(recording) = self.recording.take() {
             recording.end(&census, &facts).context("write the recording")?;
         }
@@ -242,8 +244,27 @@ impl Session {
             sockets_not_followed,
             malformed: self.malformed,
             alive,
+            socket_owners: Vec::new(),
         };
         Ok((census, facts))
+    }
+
+    /// Looks for who has the sockets open that take ports, where ports run short. It is a walk over the open files of
+    /// every process, so it is done once, at the end.
+    fn name_sockets(&mut self, census: &Census, facts: &mut SessionFacts) {
+        let wanted = sockets_to_name(&self.state, census);
+        if wanted.is_empty() {
+            return;
+        }
+        let holders = self.procfs.socket_holders();
+        for (inode, processes) in holders.by_inode.into_iter().filter(|(inode, _)| wanted.contains(inode)) {
+            if let Some(process) = first_holder(&processes) {
+                facts.socket_owners.push((inode, process.key));
+                facts.alive.insert(process.key);
+                self.feed(Input::Process(process.clone()));
+            }
+        }
+        facts.socket_owners.sort_unstable_by_key(|(inode, _)| *inode);
     }
 
     fn feed(&mut self, input: Input) {
@@ -402,8 +423,16 @@ impl Session {
     }
 }
 
+/// Several processes have a socket open after fork(); the oldest is the one that passed it on.
+fn first_holder(processes: &[Process]) -> Option<&Process> {
+    processes.iter().min_by_key(|process| process.key.start_ticks)
+}
+
+/// Every timewait socket, and what else tells about ephemeral ports.
 fn take_census(procfs: &Procfs) -> Census {
-    census::take(procfs, &DumpFilter::time_wait(), None, &boottime)
+    let mut census = census::take(procfs, &DumpFilter::all(), None, &boottime);
+    census.namespaces.iter_mut().for_each(accounting::retain_relevant);
+    census
 }
 
 /// Every socket of the namespace that has what the call asked for. A socket whose bind() was refused has no port.

@@ -2,7 +2,10 @@
 
 mod bind_conflict;
 mod events_lost;
+mod poisoned_ports;
 mod port_exhaustion;
+mod port_forecast;
+mod ports;
 mod thresholds;
 mod time_wait_buildup;
 
@@ -18,6 +21,8 @@ use crate::{
 pub fn findings(report: &Report) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(port_exhaustion::findings(report));
+    findings.extend(port_forecast::findings(report));
+    findings.extend(poisoned_ports::findings(report));
     findings.extend(bind_conflict::findings(report));
     findings.extend(time_wait_buildup::findings(report));
     findings.extend(events_lost::findings(report));

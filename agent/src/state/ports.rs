@@ -1,0 +1,65 @@
+//! What the state keeps of ephemeral ports: rates from events, and the most that a census showed in use.
+
+use std::{cmp::Reverse, collections::HashMap};
+
+use crate::{
+    model::{NetnsCensus, Timestamp},
+    ports::{Route, accounting::Accounting, rates::Rates},
+};
+
+/// The most ports a census showed in use of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peak {
+    /// Ports in use
+    pub used: u32,
+    /// Ports that were usable then
+    pub usable: u32,
+    /// When
+    pub at: Timestamp,
+}
+
+/// Ephemeral ports over time.
+#[derive(Debug)]
+pub(super) struct PortHistory {
+    pub(super) rates: Rates,
+    peaks: HashMap<Route, Peak>,
+    limit: usize,
+    evicted: u64,
+}
+
+impl PortHistory {
+    /// Nothing yet, of at most `limit` routes.
+    pub(super) fn new(limit: usize) -> Self {
+        Self { rates: Rates::new(limit), peaks: HashMap::new(), limit, evicted: 0 }
+    }
+
+    /// Takes in what a dump showed. When there is no room, the routes that used the fewest ports go.
+    pub(super) fn note(&mut self, namespace: &NetnsCensus, account: &Accounting) {
+        let Some(space) = &account.space else { return };
+        let usable = space.usable();
+        for (route, seen) in &account.routes {
+            let now = Peak { used: seen.used(), usable, at: namespace.at };
+            let peak = self.peaks.entry(*route).or_insert(now);
+            if now.used > peak.used {
+                *peak = now;
+            }
+        }
+        if self.peaks.len() > self.limit {
+            let mut all: Vec<_> = self.peaks.iter().map(|(route, peak)| (Reverse(peak.used), *route)).collect();
+            all.sort_unstable();
+            for (_, route) in all.drain(self.limit / 2..) {
+                self.peaks.remove(&route);
+                self.evicted += 1;
+            }
+        }
+    }
+
+    pub(super) fn peak(&self, route: &Route) -> Option<Peak> {
+        self.peaks.get(route).copied()
+    }
+
+    /// Routes that found no room, for their rates or their peaks.
+    pub(super) const fn evicted(&self) -> u64 {
+        self.rates.evicted() + self.evicted
+    }
+}
