@@ -21,7 +21,10 @@ use crate::{
         processes::Procfs,
         sock_diag::DumpFilter,
     },
-    model::{Call, Census, Event, HeldSocket, Name, Process, ProcessKey, RefusedCall, TcpState, Timestamp},
+    model::{
+        Call, Census, ConnectFailure, Ending, Event, HeldSocket, Name, Process, ProcessKey, RefusedCall, TcpState,
+        Timestamp,
+    },
     ports::accounting,
     recording,
     report::{Host, Report, SessionFacts, build, sockets_to_name},
@@ -37,6 +40,9 @@ const POLL: Duration = Duration::from_millis(100);
 /// How often the ledger is cleaned of timewait sockets that are gone, and the ports in use are counted. A dump of 30,000
 /// sockets takes some 10 ms, so this is about a thousandth of a CPU, and a sixth of the 60 s an entry lives.
 const RECONCILE: Duration = Duration::from_secs(10);
+/// How soon after the last census one is taken because a call found no port: what took the ports is there now, and may be
+/// gone at the next one's turn.
+const RECONCILE_EARLY: Duration = Duration::from_secs(5);
 /// A timewait socket is in a dump some microseconds before its event is in the ring buffer; longer if that CPU is taken
 /// from a virtual machine in between. Rows without an event are waited for this long, this often.
 const SETTLE: Duration = Duration::from_millis(20);
@@ -58,6 +64,8 @@ pub struct Session {
     pending: Vec<RefusedCall>,
     lookup: Option<JoinHandle<Vec<(RefusedCall, Found)>>>,
     reconciling: Option<JoinHandle<Census>>,
+    /// When the last one was begun
+    reconciled: Option<Instant>,
     /// Only certain processes are asked for
     wants_owners: bool,
 }
@@ -98,6 +106,7 @@ impl Session {
             pending: Vec::new(),
             lookup: None,
             reconciling: None,
+            reconciled: None,
             wants_owners: settings.filter.names_a_process(),
         };
         let unseen = session.plan().steps.iter().filter(|step| step.rung == Rung::None);
@@ -209,6 +218,11 @@ impl Session {
     async fn take_stock(&mut self, interrupted: bool) -> anyhow::Result<(Census, SessionFacts)> {
         self.drain(&mut |_, _| Ok(()))?;
         self.finish_lookups().await;
+        if let Some(census) = self.reconciling.take()
+            && let Ok(census) = census.await
+        {
+            self.feed(Input::Census(census));
+        }
         let procfs = self.procfs.clone();
         let census = tokio::task::spawn_blocking(move || take_census(&procfs)).await.context("take a census")?;
         for _ in 0..SETTLE_ROUNDS {
@@ -289,6 +303,9 @@ impl Session {
             }
         });
         self.malformed += malformed;
+        if events.iter().any(found_no_port) && self.reconciled.is_none_or(|at| at.elapsed() >= RECONCILE_EARLY) {
+            self.begin_reconciliation();
+        }
         for event in events {
             let owner = match &event {
                 Event::TimeWait(event) => self.state.owner_of(event),
@@ -350,6 +367,7 @@ impl Session {
     fn begin_reconciliation(&mut self) {
         if self.reconciling.is_none() {
             let procfs = self.procfs.clone();
+            self.reconciled = Some(Instant::now());
             self.reconciling = Some(tokio::task::spawn_blocking(move || take_census(&procfs)));
         }
     }
@@ -420,6 +438,15 @@ impl Session {
             );
         }
         HoldersSeen::Found(seen)
+    }
+}
+
+/// A connect(), a bind() to port 0 or a listen() without bind() found no port.
+fn found_no_port(event: &Event) -> bool {
+    match event {
+        Event::Transition(end) => end.ending() == Some(Ending::ConnectFailed(ConnectFailure::NoFreePort)),
+        Event::Refused(call) => call.errno == EADDRINUSE && call.local.is_some_and(|local| local.port() == 0),
+        _ => false,
     }
 }
 

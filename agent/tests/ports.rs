@@ -228,6 +228,30 @@ fn the_worst_of_the_session_is_kept() {
     assert_eq!((used.used, used.peak_used), (20, 80));
 }
 
+/// The same for sockets that were bound, and decided about the cause.
+#[test]
+fn ports_that_were_bound_when_it_failed_are_the_cause() {
+    let mut state = State::new(STARTED, Limits::default());
+    let mut failed = closed(0, "10.0.0.2:80", 900);
+    if let Event::Transition(end) = &mut failed {
+        end.old = TcpState::SynSent;
+        end.closer = None;
+        end.facts = SocketFacts { is_unconnected: true, has_socket: true, port_errno: 99, ..SocketFacts::default() };
+    }
+    let bound = (40_000..40_100).map(|port| row(port, "0.0.0.0:0", TcpState::BoundInactive)).collect();
+    state.feed(Input::Event(failed));
+    let before = build(&state, &census(Vec::new(), settings(), 2_000), &facts());
+    let exhausted = finding(&before, "EphemeralPortExhaustion");
+    assert!(!exhausted.summary.contains("bound sockets"), "{exhausted:#?}");
+    state.feed(Input::Census(census(bound, settings(), 1_000)));
+    let report = build(&state, &census(Vec::new(), settings(), 2_000), &facts());
+    let place = report.ports.namespace(NETNS).expect("it is listed");
+    assert_eq!((place.poisoned, place.peak_poisoned, place.usable), (Some(0), Some(100), Some(100)));
+    let exhausted = finding(&report, "EphemeralPortExhaustion");
+    assert!(exhausted.summary.contains("bound sockets have taken the ephemeral ports out"), "{exhausted:#?}");
+    assert!(says(&exhausted.evidence, "0 bound by listeners or bound-only sockets (100 when it was"), "{exhausted:#?}");
+}
+
 #[test]
 fn at_most_twenty_destinations_are_listed_and_the_others_counted() {
     let state = State::new(STARTED, Limits::default());

@@ -19,10 +19,14 @@ const NAMED: usize = 3;
 pub(super) fn limits(place: &NetnsPorts) -> Option<String> {
     let (first, last) = place.range?;
     Some(match (place.usable, place.reserved, place.poisoned) {
-        (Some(usable), Some(reserved), Some(poisoned)) => format!(
-            "ip_local_port_range is {first} to {last}, {usable} of them usable: {reserved} reserved, {poisoned} bound by \
-             listeners or bound-only sockets"
-        ),
+        (Some(usable), Some(reserved), Some(poisoned)) => {
+            let most = place.peak_poisoned.filter(|&most| most > poisoned);
+            let peak = most.map_or_else(String::new, |most| format!(" ({most} when it was at its worst)"));
+            format!(
+                "ip_local_port_range is {first} to {last}, {usable} of them usable: {reserved} reserved, {poisoned} bound by \
+                 listeners or bound-only sockets{peak}"
+            )
+        }
         _ => format!("ip_local_port_range is {first} to {last}; how many of them are usable is not known"),
     })
 }
@@ -69,9 +73,11 @@ pub(super) fn poisoned_share(place: &NetnsPorts) -> f64 {
     }
 }
 
-/// Bound sockets, and not connections, are why there is no port.
+/// Bound sockets, and not connections, are why there was no port: now, or when it was at its worst.
 pub(super) fn is_mostly_poisoned(place: &NetnsPorts) -> bool {
-    poisoned_share(place) >= thresholds::POISONED_CRITICAL
+    let open = place.poisoned.zip(place.usable).map_or(0, |(poisoned, usable)| poisoned + usable);
+    let most = place.peak_poisoned.unwrap_or_default();
+    most > 0 && most as f64 >= open as f64 * thresholds::POISONED_CRITICAL
 }
 
 /// A wider range, if there is one.

@@ -72,6 +72,7 @@ fn ports_of(netns: Netns, poisoned: u64, poisoned_by: Vec<PoisonedBy>) -> NetnsP
         range: Some((32_768, 60_999)),
         reserved: Some(0),
         poisoned: Some(poisoned),
+        peak_poisoned: Some(poisoned),
         usable: Some(28_232 - poisoned),
         taken: Some(28_200),
         tw_reuse: Some(2),

@@ -32,9 +32,9 @@ use self::{
 };
 use crate::{
     model::{
-        Census, Connection, Ending, Event, HeldOptions, Netns, NetnsCensus, OpenKind, Process, ProcessKey, RefusedCall,
-        Retraction, SocketHolders, SocketRow, Task, TcpState, TimeWaitChange, TimeWaitEvent, TimeWaitMade,
-        TimeWaitSubstate, Timestamp, Transition,
+        Census, ConnectFailure, Connection, Ending, Event, HeldOptions, Netns, NetnsCensus, OpenKind, Process,
+        ProcessKey, RefusedCall, Retraction, SocketHolders, SocketRow, Task, TcpState, TimeWaitChange, TimeWaitEvent,
+        TimeWaitMade, TimeWaitSubstate, Timestamp, Transition,
     },
     ports::{
         Route,
@@ -489,6 +489,24 @@ impl State {
     #[must_use]
     pub fn peak(&self, route: &Route) -> Option<Peak> {
         self.ports.peak(route)
+    }
+
+    /// Routes towards which a connect() found no port, of those that a census showed in use.
+    pub fn exhausted_routes(&self) -> impl Iterator<Item = Route> {
+        let failed: HashSet<(Netns, Place)> = self
+            .connects
+            .iter()
+            .filter(|(key, _)| key.cause == ConnectFailure::NoFreePort)
+            .map(|(key, _)| (key.netns, key.remote))
+            .collect();
+        let routes = self.ports.routes().copied();
+        routes.filter(move |route| failed.contains(&(route.netns, Place::Outbound(route.remote))))
+    }
+
+    /// The most ephemeral ports of a namespace that a census during the session showed taken out by bound sockets.
+    #[must_use]
+    pub fn most_poisoned(&self, netns: Netns) -> u32 {
+        self.ports.most_poisoned(netns)
     }
 
     /// Routes whose rate or peak found no room: their ports are counted all the same.

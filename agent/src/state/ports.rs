@@ -3,7 +3,7 @@
 use std::{cmp::Reverse, collections::HashMap};
 
 use crate::{
-    model::{NetnsCensus, Timestamp},
+    model::{Netns, NetnsCensus, Timestamp},
     ports::{Route, accounting::Accounting, rates::Rates},
 };
 
@@ -23,6 +23,8 @@ pub struct Peak {
 pub(super) struct PortHistory {
     pub(super) rates: Rates,
     peaks: HashMap<Route, Peak>,
+    /// The most ports that bound sockets took out
+    poisoned: HashMap<Netns, u32>,
     limit: usize,
     evicted: u64,
 }
@@ -30,13 +32,20 @@ pub(super) struct PortHistory {
 impl PortHistory {
     /// Nothing yet, of at most `limit` routes.
     pub(super) fn new(limit: usize) -> Self {
-        Self { rates: Rates::new(limit), peaks: HashMap::new(), limit, evicted: 0 }
+        Self { rates: Rates::new(limit), peaks: HashMap::new(), poisoned: HashMap::new(), limit, evicted: 0 }
     }
 
     /// Takes in what a dump showed. When there is no room, the routes that used the fewest ports go.
     pub(super) fn note(&mut self, namespace: &NetnsCensus, account: &Accounting) {
         let Some(space) = &account.space else { return };
         let usable = space.usable();
+        let has_room = self.poisoned.len() < self.limit || self.poisoned.contains_key(&namespace.netns);
+        if has_room {
+            let most = self.poisoned.entry(namespace.netns).or_default();
+            *most = (*most).max(space.open() - usable);
+        } else {
+            self.evicted += 1;
+        }
         for (route, seen) in &account.routes {
             let now = Peak { used: seen.used(), usable, at: namespace.at };
             let peak = self.peaks.entry(*route).or_insert(now);
@@ -56,6 +65,14 @@ impl PortHistory {
 
     pub(super) fn peak(&self, route: &Route) -> Option<Peak> {
         self.peaks.get(route).copied()
+    }
+
+    pub(super) fn routes(&self) -> impl Iterator<Item = &Route> {
+        self.peaks.keys()
+    }
+
+    pub(super) fn most_poisoned(&self, netns: Netns) -> u32 {
+        self.poisoned.get(&netns).copied().unwrap_or_default()
     }
 
     /// Routes that found no room, for their rates or their peaks.

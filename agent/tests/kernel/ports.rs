@@ -27,6 +27,7 @@ pub(crate) fn tests() -> Vec<Trial> {
     trials!("ports":
         churn_until_none_is_left,
         bound_sockets_take_them_all,
+        what_failed_is_looked_at_when_it_fails,
         usable_is_what_connect_gets,
         reusable_ones_are_not_used,
         none_to_bind,
@@ -202,6 +203,35 @@ fn bound_sockets_take_them_all() -> Outcome {
     let poisoned = finding(&seen.report, "PoisonedPorts", &hoarder)?;
     assert_eq!(poisoned.severity, Severity::Critical);
     assert!(poisoned.summary.contains("10 of 10 ephemeral ports"), "{poisoned:#?}");
+    Ok(())
+}
+
+/// At the end of the session nothing is left of what took the ports.
+fn what_failed_is_looked_at_when_it_fails() -> Outcome {
+    let scene = Scene::new()?;
+    let (mut client, mut server) = (scene.actor("ff-client")?, scene.actor("ff-server")?);
+    let listener = server.listen(local(8_080))?;
+    range(&scene, 45_000, 45_003)?;
+    let ((), seen) = watch::session_asked(&Wishes::of(&scene.net), |session| {
+        let mut made = Vec::new();
+        for _ in 0..4 {
+            made.push(establish(&mut client, &mut server, listener)?);
+        }
+        assert_eq!(errno_of(client.connect(listener.address))?, libc::EADDRNOTAVAIL);
+        // It waits for the look that the failure has begun.
+        session.report()?;
+        for (ours, theirs) in made {
+            // Cut off: nothing stays in TIME_WAIT.
+            client.set(ours.socket, SocketOption::LingerZero)?;
+            client.close(ours.socket)?;
+            server.close(theirs.socket)?;
+        }
+        Ok(())
+    })?;
+    let used = towards(&seen.report, &scene, listener.address)?;
+    assert_eq!((used.used, used.usable, used.peak_used), (0, 4, 4), "{used:?}");
+    let exhausted = finding(&seen.report, "EphemeralPortExhaustion", &client)?;
+    assert_says(&exhausted.evidence, "0 of 4, 0 of them by live connections, 0 in TIME_WAIT; 4 were when");
     Ok(())
 }
 

@@ -44,7 +44,7 @@ pub(super) fn render(page: &mut Page, report: &Report, context: Context) {
 
 fn is_worth_a_line(it: &PortUse) -> bool {
     let lasts = it.forecast.is_none_or(|forecast| forecast.outcome == PortOutcome::LevelsOff);
-    it.used > 0 && it.used.saturating_mul(ONE_IN) >= it.usable || !lasts
+    it.peak_used > 0 && it.peak_used.saturating_mul(ONE_IN) >= it.usable || !lasts
 }
 
 fn is_poisoned(it: &NetnsPorts) -> bool {

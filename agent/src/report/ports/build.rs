@@ -46,13 +46,24 @@ impl<'a> Selection<'a> {
         let namespaces = census.namespaces.iter();
         let mut namespaces: Vec<_> =
             namespaces.map(|namespace| Counted { namespace, account: state.account(namespace) }).collect();
+        // Of those that ran out nothing may be left: they are listed for what they were.
+        for route in state.exhausted_routes() {
+            let counted = namespaces.iter_mut().find(|counted| counted.namespace.netns == route.netns);
+            if let Some(counted) = counted {
+                counted.account.routes.entry(route).or_default();
+            }
+        }
         let usable = |counted: &Counted<'_>| counted.account.space.as_ref().map_or(0, PortSpace::usable);
+        let most = |route: &Route, used: &RouteUse| state.peak(route).map_or(0, |peak| peak.used).max(used.used());
         let mut ranked: Vec<(Reverse<u64>, Reverse<u32>, Route)> = Vec::new();
         for counted in &namespaces {
             // In ten thousandths: what has no port at all comes first.
             let share = |used: u32| u64::from(used).saturating_mul(10_000) / u64::from(usable(counted).max(1));
             let routes = counted.account.routes.iter();
-            ranked.extend(routes.map(|(route, used)| (Reverse(share(used.used())), Reverse(used.used()), *route)));
+            ranked.extend(routes.map(|(route, used)| {
+                let most = most(route, used);
+                (Reverse(share(most)), Reverse(most), *route)
+            }));
         }
         ranked.sort_unstable();
         let omitted = truncate(&mut ranked, MAX_DESTINATIONS);
@@ -135,6 +146,10 @@ impl Builder<'_> {
             range: settings.port_range,
             reserved: all.zip(space).map(|(all, space)| all.saturating_sub(space.open().into())),
             poisoned: space.map(|space| space.poisoned.len() as u64),
+            peak_poisoned: space.map(|space| {
+                let most = self.state.most_poisoned(namespace.netns);
+                (space.poisoned.len() as u64).max(most.into())
+            }),
             usable: space.map(|space| space.usable().into()),
             taken: space.map(|_| account.taken.into()),
             tw_reuse: settings.tw_reuse,

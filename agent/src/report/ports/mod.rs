@@ -19,7 +19,7 @@ use crate::model::Netns;
 pub struct Ports {
     /// By network namespace
     pub namespaces: Vec<NetnsPorts>,
-    /// By destination, the largest share of usable ports first
+    /// By destination, those first that use or used the largest share of the usable ports
     pub destinations: Vec<PortUse>,
     /// Destinations left out
     pub destinations_omitted: u64,
@@ -41,6 +41,8 @@ pub struct NetnsPorts {
     /// passes over them. Before Linux 6.8 only listeners can be seen. Ports that bind() fixed for a connection are not
     /// among them: a dump does not tell them from chosen ones
     pub poisoned: Option<u64>,
+    /// The most that were whenever it was looked during the session
+    pub peak_poisoned: Option<u64>,
     /// Ports that are left
     pub usable: Option<u64>,
     /// Ports of the range that any socket has, towards whom it may be. bind() to port 0 cannot have them, unless for
@@ -82,7 +84,8 @@ pub struct PortUse {
     pub used: u64,
     /// Ports there are
     pub usable: u64,
-    /// The most that were in use whenever it was looked during the session, every ten seconds and at its end
+    /// The most that were in use whenever it was looked during the session: every ten seconds, when a
+    /// connect() found none, and at the end
     pub peak_used: u64,
     /// Ports of connections that are alive
     pub live: u64,
