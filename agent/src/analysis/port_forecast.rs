@@ -34,7 +34,7 @@ fn of_destination(report: &Report, used: &PortUse) -> Option<Finding> {
     )];
     evidence.extend(used.rate.map(|rate| {
         format!(
-            "{} connections a second entered TIME_WAIT in the last {:.0} s (between {} and {})",
+            "{:.1} connections a second entered TIME_WAIT in the last {:.0} s (between {:.1} and {:.1})",
             rate.time_wait_per_s, rate.seconds, rate.lowest_per_s, rate.highest_per_s
         )
     }));

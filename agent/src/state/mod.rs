@@ -32,15 +32,11 @@ use self::{
 };
 use crate::{
     model::{
-        Census, ConnectFailure, Connection, Ending, Event, HeldOptions, Netns, NetnsCensus, OpenKind, Process,
-        ProcessKey, RefusedCall, Retraction, SocketHolders, SocketRow, Task, TcpState, TimeWaitChange, TimeWaitEvent,
-        TimeWaitMade, TimeWaitSubstate, Timestamp, Transition,
+        Census, Connection, Ending, Event, HeldOptions, Netns, OpenKind, Process, ProcessKey, RefusedCall, Retraction,
+        SocketHolders, SocketRow, Task, TcpState, TimeWaitChange, TimeWaitEvent, TimeWaitMade, TimeWaitSubstate,
+        Timestamp, Transition,
     },
-    ports::{
-        Route,
-        accounting::{self, Accounting},
-        rates::Rate,
-    },
+    ports::Route,
 };
 
 /// What the age of a row may be wrong by: the kernel counts it in jiffies, and a dump takes its time.
@@ -471,48 +467,6 @@ impl State {
     #[must_use]
     pub const fn resets(&self) -> &Tally<ResetKey, u64> {
         &self.resets
-    }
-
-    /// The ephemeral ports of a namespace of a census.
-    #[must_use]
-    pub fn account(&self, namespace: &NetnsCensus) -> Accounting {
-        accounting::account(namespace, |row| self.ledger.find(row, namespace.at)?.opened)
-    }
-
-    /// How fast connections of a route entered TIME_WAIT lately.
-    #[must_use]
-    pub fn rate(&self, route: &Route, now: Timestamp) -> Option<Rate> {
-        self.ports.rates.of(route, now)
-    }
-
-    /// The most ports of a route that a census during the session showed in use.
-    #[must_use]
-    pub fn peak(&self, route: &Route) -> Option<Peak> {
-        self.ports.peak(route)
-    }
-
-    /// Routes towards which a connect() found no port, of those that a census showed in use.
-    pub fn exhausted_routes(&self) -> impl Iterator<Item = Route> {
-        let failed: HashSet<(Netns, Place)> = self
-            .connects
-            .iter()
-            .filter(|(key, _)| key.cause == ConnectFailure::NoFreePort)
-            .map(|(key, _)| (key.netns, key.remote))
-            .collect();
-        let routes = self.ports.routes().copied();
-        routes.filter(move |route| failed.contains(&(route.netns, Place::Outbound(route.remote))))
-    }
-
-    /// The most ephemeral ports of a namespace that a census during the session showed taken out by bound sockets.
-    #[must_use]
-    pub fn most_poisoned(&self, netns: Netns) -> u32 {
-        self.ports.most_poisoned(netns)
-    }
-
-    /// Routes whose rate or peak found no room: their ports are counted all the same.
-    #[must_use]
-    pub const fn evicted_routes(&self) -> u64 {
-        self.ports.evicted()
     }
 
     /// Who had a connection open when the session began, if it has not ended since.

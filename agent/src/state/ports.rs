@@ -1,10 +1,18 @@
 //! What the state keeps of ephemeral ports: rates from events, and the most that a census showed in use.
 
-use std::{cmp::Reverse, collections::HashMap};
+use std::{
+    cmp::Reverse,
+    collections::{HashMap, HashSet},
+};
 
+use super::{State, failures::Place};
 use crate::{
-    model::{Netns, NetnsCensus, Timestamp},
-    ports::{Route, accounting::Accounting, rates::Rates},
+    model::{ConnectFailure, Netns, NetnsCensus, Timestamp},
+    ports::{
+        Route,
+        accounting::{self, Accounting},
+        rates::{Rate, Rates},
+    },
 };
 
 /// The most ports a census showed in use of a route.
@@ -78,5 +86,49 @@ impl PortHistory {
     /// Routes that found no room, for their rates or their peaks.
     pub(super) const fn evicted(&self) -> u64 {
         self.rates.evicted() + self.evicted
+    }
+}
+
+impl State {
+    /// The ephemeral ports of a namespace of a census.
+    #[must_use]
+    pub fn account(&self, namespace: &NetnsCensus) -> Accounting {
+        accounting::account(namespace, |row| self.ledger.find(row, namespace.at)?.opened)
+    }
+
+    /// How fast connections of a route entered TIME_WAIT lately.
+    #[must_use]
+    pub fn rate(&self, route: &Route, now: Timestamp) -> Option<Rate> {
+        self.ports.rates.of(route, now)
+    }
+
+    /// The most ports of a route that a census during the session showed in use.
+    #[must_use]
+    pub fn peak(&self, route: &Route) -> Option<Peak> {
+        self.ports.peak(route)
+    }
+
+    /// Routes towards which a connect() found no port, of those that a census showed in use.
+    pub fn exhausted_routes(&self) -> impl Iterator<Item = Route> {
+        let failed: HashSet<(Netns, Place)> = self
+            .connects
+            .iter()
+            .filter(|(key, _)| key.cause == ConnectFailure::NoFreePort)
+            .map(|(key, _)| (key.netns, key.remote))
+            .collect();
+        let routes = self.ports.routes().copied();
+        routes.filter(move |route| failed.contains(&(route.netns, Place::Outbound(route.remote))))
+    }
+
+    /// The most ephemeral ports of a namespace that a census during the session showed taken out by bound sockets.
+    #[must_use]
+    pub fn most_poisoned(&self, netns: Netns) -> u32 {
+        self.ports.most_poisoned(netns)
+    }
+
+    /// Routes whose rate or peak found no room: their ports are counted all the same.
+    #[must_use]
+    pub const fn evicted_routes(&self) -> u64 {
+        self.ports.evicted()
     }
 }
