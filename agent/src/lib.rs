@@ -6,6 +6,7 @@
 //! kernel    what touches the running kernel: host facts, plan, loader, ring buffer, sock_diag, /proc
 //! decode    bytes of the ring buffer -> model::Event
 //! rules     what the kernel allows: may this socket have that port, given those that are there (pure)
+//! ports     a census and rates -> how long ephemeral ports last (pure)
 //! state     events and censuses -> who owns what (pure)
 //! report    state -> the report of a session (pure)
 //! analysis  report -> findings (pure)
@@ -15,8 +16,9 @@
 //! commands  one file a subcommand: wiring
 //! ```
 //!
-//! `model` holds the words all of them share. `decode`, `rules`, `state`, `report`, `analysis` and `why` know neither clock nor
-//! I/O: the same input gives the same output, which is what recordings, golden tests and property tests stand on.
+//! `model` holds the words all of them share. `decode`, `rules`, `ports`, `state`, `report`, `analysis` and `why` know
+//! neither clock nor I/O: the same input gives the same output, which is what recordings, golden tests and property tests
+//! stand on.
 
 pub mod analysis;
 pub mod cli;
@@ -25,6 +27,7 @@ pub mod decode;
 pub mod kernel;
 pub mod model;
 pub mod output;
+pub mod ports;
 pub mod recording;
 pub mod report;
 pub mod rules;

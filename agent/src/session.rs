@@ -21,9 +21,13 @@ use crate::{
         processes::Procfs,
         sock_diag::DumpFilter,
     },
-    model::{Call, Census, Event, HeldSocket, Name, Process, ProcessKey, RefusedCall, TcpState, Timestamp},
+    model::{
+        Call, Census, ConnectFailure, Ending, Event, HeldSocket, Name, Process, ProcessKey, RefusedCall, TcpState,
+        Timestamp,
+    },
+    ports::accounting,
     recording,
-    report::{Host, Report, SessionFacts, build},
+    report::{Host, Report, SessionFacts, build, sockets_to_name},
     rules,
     state::{
         Attribution, Input, Limits, State,
@@ -33,9 +37,12 @@ use crate::{
 
 /// How often the ring buffer is looked at when nothing wakes the agent: what a reader of `trace` waits at most.
 const POLL: Duration = Duration::from_millis(100);
-/// How often the ledger is cleaned of timewait sockets that are gone. A dump of 30,000 sockets takes some 10 ms, so
-/// this is well below a thousandth of a CPU, and a sixth of the 60 s an entry lives.
+/// How often the ledger is cleaned of timewait sockets that are gone, and the ports in use are counted. A dump of 30,000
+/// sockets takes some 10 ms, so this is about a thousandth of a CPU, and a sixth of the 60 s an entry lives.
 const RECONCILE: Duration = Duration::from_secs(10);
+/// How soon after the last census one is taken because a call found no port: what took the ports is there now, and may be
+/// gone at the next one's turn.
+const RECONCILE_EARLY: Duration = Duration::from_secs(5);
 /// A timewait socket is in a dump some microseconds before its event is in the ring buffer; longer if that CPU is taken
 /// from a virtual machine in between. Rows without an event are waited for this long, this often.
 const SETTLE: Duration = Duration::from_millis(20);
@@ -57,6 +64,8 @@ pub struct Session {
     pending: Vec<RefusedCall>,
     lookup: Option<JoinHandle<Vec<(RefusedCall, Found)>>>,
     reconciling: Option<JoinHandle<Census>>,
+    /// When the last one was begun
+    reconciled: Option<Instant>,
     /// Only certain processes are asked for
     wants_owners: bool,
 }
@@ -97,6 +106,7 @@ impl Session {
             pending: Vec::new(),
             lookup: None,
             reconciling: None,
+            reconciled: None,
             wants_owners: settings.filter.names_a_process(),
         };
         let unseen = session.plan().steps.iter().filter(|step| step.rung == Rung::None);
@@ -189,7 +199,8 @@ impl Session {
     /// # Errors
     /// The kernel's counters cannot be read, or the recording not be written.
     pub async fn finish(mut self, interrupted: bool) -> anyhow::Result<Report> {
-        let (census, facts) = self.take_stock(interrupted).await?;
+        let (census, mut facts) = self.take_stock(interrupted).await?;
+        self.name_sockets(&census, &mut facts);
         if let Some(recording) = self.recording.take() {
             recording.end(&census, &facts).context("write the recording")?;
         }
@@ -207,6 +218,11 @@ impl Session {
     async fn take_stock(&mut self, interrupted: bool) -> anyhow::Result<(Census, SessionFacts)> {
         self.drain(&mut |_, _| Ok(()))?;
         self.finish_lookups().await;
+        if let Some(census) = self.reconciling.take()
+            && let Ok(census) = census.await
+        {
+            self.feed(Input::Census(census));
+        }
         let procfs = self.procfs.clone();
         let census = tokio::task::spawn_blocking(move || take_census(&procfs)).await.context("take a census")?;
         for _ in 0..SETTLE_ROUNDS {
@@ -242,8 +258,27 @@ impl Session {
             sockets_not_followed,
             malformed: self.malformed,
             alive,
+            socket_owners: Vec::new(),
         };
         Ok((census, facts))
+    }
+
+    /// Looks for who has the sockets open that take ports, where ports run short. It is a walk over the open files of
+    /// every process, so it is done once, at the end.
+    fn name_sockets(&mut self, census: &Census, facts: &mut SessionFacts) {
+        let wanted = sockets_to_name(&self.state, census);
+        if wanted.is_empty() {
+            return;
+        }
+        let holders = self.procfs.socket_holders();
+        for (inode, processes) in holders.by_inode.into_iter().filter(|(inode, _)| wanted.contains(inode)) {
+            if let Some(process) = first_holder(&processes) {
+                facts.socket_owners.push((inode, process.key));
+                facts.alive.insert(process.key);
+                self.feed(Input::Process(process.clone()));
+            }
+        }
+        facts.socket_owners.sort_unstable_by_key(|(inode, _)| *inode);
     }
 
     fn feed(&mut self, input: Input) {
@@ -268,6 +303,9 @@ impl Session {
             }
         });
         self.malformed += malformed;
+        if events.iter().any(found_no_port) && self.reconciled.is_none_or(|at| at.elapsed() >= RECONCILE_EARLY) {
+            self.begin_reconciliation();
+        }
         for event in events {
             let owner = match &event {
                 Event::TimeWait(event) => self.state.owner_of(event),
@@ -329,6 +367,7 @@ impl Session {
     fn begin_reconciliation(&mut self) {
         if self.reconciling.is_none() {
             let procfs = self.procfs.clone();
+            self.reconciled = Some(Instant::now());
             self.reconciling = Some(tokio::task::spawn_blocking(move || take_census(&procfs)));
         }
     }
@@ -402,8 +441,25 @@ impl Session {
     }
 }
 
+/// A connect(), a bind() to port 0 or a listen() without bind() found no port.
+fn found_no_port(event: &Event) -> bool {
+    match event {
+        Event::Transition(end) => end.ending() == Some(Ending::ConnectFailed(ConnectFailure::NoFreePort)),
+        Event::Refused(call) => call.errno == EADDRINUSE && call.local.is_some_and(|local| local.port() == 0),
+        _ => false,
+    }
+}
+
+/// Several processes have a socket open after fork(); the oldest is the one that passed it on.
+fn first_holder(processes: &[Process]) -> Option<&Process> {
+    processes.iter().min_by_key(|process| process.key.start_ticks)
+}
+
+/// Every timewait socket, and what else tells about ephemeral ports.
 fn take_census(procfs: &Procfs) -> Census {
-    census::take(procfs, &DumpFilter::time_wait(), None, &boottime)
+    let mut census = census::take(procfs, &DumpFilter::all(), None, &boottime);
+    census.namespaces.iter_mut().for_each(accounting::retain_relevant);
+    census
 }
 
 /// Every socket of the namespace that has what the call asked for. A socket whose bind() was refused has no port.

@@ -148,6 +148,7 @@ fn facts(lost: u64) -> SessionFacts {
         sockets_not_followed: 0,
         malformed: 0,
         alive: Default::default(),
+        socket_owners: Vec::new(),
     }
 }
 
@@ -301,7 +302,7 @@ proptest! {
 
     #[test]
     fn tables_stay_within_their_limits(closes in closes(), limit in 1_usize..20) {
-        let limits = Limits { timewait_sockets: limit, processes: limit, failures: limit, listeners: limit, older_sockets: limit };
+        let limits = Limits { timewait_sockets: limit, processes: limit, failures: limit, listeners: limit, older_sockets: limit, routes: limit };
         let mut state = State::new(STARTED, limits);
         for close in &closes {
             state.feed(Input::Event(decode(close.record().as_bytes()).expect("well formed")));

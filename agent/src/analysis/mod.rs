@@ -4,7 +4,10 @@ mod bind_conflict;
 mod events_lost;
 mod hard_close;
 mod leaving;
+mod poisoned_ports;
 mod port_exhaustion;
+mod port_forecast;
+mod ports;
 mod thresholds;
 mod time_wait_buildup;
 
@@ -20,6 +23,8 @@ use crate::{
 pub fn findings(report: &Report) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(port_exhaustion::findings(report));
+    findings.extend(port_forecast::findings(report));
+    findings.extend(poisoned_ports::findings(report));
     findings.extend(bind_conflict::findings(report));
     findings.extend(time_wait_buildup::findings(report));
     findings.extend(leaving::findings(report));

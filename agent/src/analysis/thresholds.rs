@@ -5,6 +5,10 @@
 pub(super) const PORTS_WARNING: f64 = 0.5;
 /// At four fifths, a quarter more of the same load is a failing connect().
 pub(super) const PORTS_CRITICAL: f64 = 0.8;
+/// Share of the ephemeral ports that bound sockets take out. A tenth: more than the services of a host account for.
+pub(super) const POISONED_WARNING: f64 = 0.1;
+/// Half gone: what fails for want of a port fails because of them rather than of connections.
+pub(super) const POISONED_CRITICAL: f64 = 0.5;
 /// Share of `tcp_max_tw_buckets`: the limit is doubled by the load that brought it here.
 pub(super) const BUCKETS_WARNING: f64 = 0.5;
 /// Beyond the limit connections are closed without TIME_WAIT, which lets old segments into new connections.

@@ -14,14 +14,18 @@ pub fn settings(root: &Path) -> NetnsSettings {
     let ipv4 = root.join("net/ipv4");
     let read = |name: &str| fs::read_to_string(ipv4.join(name)).ok();
     let port_range = read("ip_local_port_range").and_then(|text| port_range(&text));
-    let usable_ports = port_range
-        .zip(read("ip_local_reserved_ports"))
-        .and_then(|((low, high), reserved)| usable_ports(low..=high, &reserved));
+    let reserved = read("ip_local_reserved_ports");
+    let usable_ports =
+        port_range.zip(reserved.as_deref()).and_then(|((low, high), reserved)| usable_ports(low..=high, reserved));
     NetnsSettings {
         max_tw_buckets: read("tcp_max_tw_buckets").and_then(|text| text.trim().parse().ok()),
         port_range,
         usable_ports,
+        reserved_ports: reserved
+            .and_then(|text| port_list(&text))
+            .map(|ranges| ranges.iter().map(|ports| (*ports.start(), *ports.end())).collect()),
         tw_reuse: read("tcp_tw_reuse").and_then(|text| text.trim().parse().ok()),
+        tw_reuse_delay_ms: read("tcp_tw_reuse_delay").and_then(|text| text.trim().parse().ok()),
         timestamps: read("tcp_timestamps").and_then(|text| text.trim().parse().ok()),
         fin_timeout_s: read("tcp_fin_timeout").and_then(|text| text.trim().parse().ok()),
     }
@@ -97,6 +101,7 @@ mod tests {
         let settings = settings(Path::new("/proc/sys"));
         let (low, high) = settings.port_range.unwrap();
         assert!(settings.usable_ports.unwrap() <= u32::from(high - low) + 1);
+        assert!(settings.reserved_ports.is_some());
         assert!(settings.tw_reuse.unwrap() <= 2);
         assert!(settings.timestamps.unwrap() <= 2);
         assert!(settings.fin_timeout_s.is_some());

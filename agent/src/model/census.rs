@@ -53,8 +53,14 @@ pub struct NetnsSettings {
     pub port_range: Option<(u16, u16)>,
     /// Ports of that range that `net.ipv4.ip_local_reserved_ports` leaves
     pub usable_ports: Option<u32>,
+    /// `net.ipv4.ip_local_reserved_ports`: ranges, both ends inclusive. Older recordings do not have them
+    #[serde(default)]
+    pub reserved_ports: Option<Vec<(u16, u16)>>,
     /// `net.ipv4.tcp_tw_reuse`: 0 off, 1 on, 2 on loopback only
     pub tw_reuse: Option<u8>,
+    /// `net.ipv4.tcp_tw_reuse_delay`, milliseconds: how old a TIME_WAIT has to be for that. Linux 6.14 and later
+    #[serde(default)]
+    pub tw_reuse_delay_ms: Option<u32>,
     /// `net.ipv4.tcp_timestamps`: reuse of TIME_WAIT needs them
     pub timestamps: Option<u8>,
     /// `net.ipv4.tcp_fin_timeout`, seconds: how long a FIN_WAIT2 minisocket waits

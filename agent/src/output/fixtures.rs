@@ -4,7 +4,8 @@ use crate::{
     model::{Asker, Call, ConnectFailure, Container, HeldOptions, Leaving, Name, Netns, Reset, SocketOptions},
     report::{
         BindFailure, ConnectFailures, Destination, Direction, Events, Finding, Holder, HolderKind, Hook, Host, Lost,
-        NetnsTimeWait, ProcessInfo, ProcessTimeWait, Refusal, Report, Resets, SCHEMA, Session, Severity, TimeWait,
+        NetnsPorts, NetnsTimeWait, PoisonedBy, PortForecast, PortOutcome, PortRate, PortUse, PortUser, Ports,
+        ProcessInfo, ProcessTimeWait, Refusal, Report, Resets, SCHEMA, Session, Severity, TimeWait,
         UnattributedReasons,
     },
     rules::{Remedy, Rule},
@@ -65,6 +66,31 @@ fn namespace(netns: Netns, total: u64) -> NetnsTimeWait {
     }
 }
 
+fn ports_of(netns: Netns, poisoned: u64, poisoned_by: Vec<PoisonedBy>) -> NetnsPorts {
+    NetnsPorts {
+        netns,
+        range: Some((32_768, 60_999)),
+        reserved: Some(0),
+        poisoned: Some(poisoned),
+        peak_poisoned: Some(poisoned),
+        usable: Some(28_232 - poisoned),
+        taken: Some(28_200),
+        tw_reuse: Some(2),
+        tw_reuse_delay_ms: Some(1_000),
+        timestamps: Some(1),
+        poisoned_by,
+    }
+}
+
+fn hoarder() -> PoisonedBy {
+    PoisonedBy {
+        process: Some(in_pod(15_030, "scanner")),
+        kind: HolderKind::Bound,
+        ports: 3_000,
+        example: "10.1.0.1:33000".to_owned(),
+    }
+}
+
 /// A host on which nothing happens.
 pub(super) fn quiet() -> Report {
     let hook = |observes: &str, reason: &str| Hook {
@@ -97,6 +123,7 @@ pub(super) fn quiet() -> Report {
             blind_spots: Vec::new(),
         },
         time_wait: TimeWait { namespaces: vec![namespace(HOST, 0)], ..TimeWait::default() },
+        ports: Ports::default(),
         bind_failures: Vec::new(),
         connect_failures: Vec::new(),
         resets: Vec::new(),
@@ -160,6 +187,42 @@ pub(super) fn full() -> Report {
             },
         ],
         processes_omitted: 0,
+    };
+    report.ports = Ports {
+        namespaces: vec![ports_of(HOST, 40, Vec::new()), ports_of(BLUE, 3_000, vec![hoarder()])],
+        destinations: vec![PortUse {
+            netns: HOST,
+            local: "10.0.0.1".to_owned(),
+            remote: "10.0.0.2:80".to_owned(),
+            used: 26_102,
+            usable: 28_192,
+            peak_used: 28_000,
+            live: 102,
+            time_wait: 28_000,
+            reusable: 2_000,
+            second_choice: 12_004,
+            processes: vec![
+                PortUser { process: Some(curl.clone()), live: 2, time_wait: 27_990 },
+                PortUser { process: None, live: 100, time_wait: 10 },
+            ],
+            processes_omitted: 0,
+            rate: Some(PortRate {
+                time_wait_per_s: 940.94,
+                lowest_per_s: 930.1,
+                highest_per_s: 951.78,
+                ended_per_s: 941.2,
+                seconds: 30.0,
+            }),
+            forecast: Some(PortForecast {
+                outcome: PortOutcome::RunsOut,
+                seconds: Some(2.221),
+                seconds_soonest: Some(2.196),
+                seconds_latest: Some(2.247),
+                level: None,
+            }),
+        }],
+        destinations_omitted: 12,
+        rates_evicted: 0,
     };
     report.bind_failures = vec![
         BindFailure {

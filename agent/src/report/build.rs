@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ConnectFailures, Destination, Direction, Events, Hook, Host, Lost, NetnsTimeWait, ProcessInfo, ProcessTimeWait,
-    Report, Resets, SCHEMA, Session, TimeWait, UnattributedReasons, conflicts,
+    Report, Resets, SCHEMA, Session, TimeWait, UnattributedReasons, conflicts, ports,
 };
 use crate::{
     analysis,
-    model::{Census, Name, Netns, ProcessKey, TimeWaitSubstate, errno},
+    model::{Census, Inode, Name, Netns, ProcessKey, TimeWaitSubstate, errno},
     state::{Attribution, Closes, Reason, State, failures::Place},
 };
 
@@ -46,6 +46,9 @@ pub struct SessionFacts {
     pub malformed: u64,
     /// Of the processes the state mentions, those that are still there
     pub alive: HashSet<ProcessKey>,
+    /// Who has the sockets of [`sockets_to_name`](super::sockets_to_name) open, where that could be found out
+    #[serde(default)]
+    pub socket_owners: Vec<(Inode, ProcessKey)>,
 }
 
 /// Makes the report of a session out of what is known, and what is there now.
@@ -76,6 +79,7 @@ pub fn build(state: &State, census: &Census, facts: &SessionFacts) -> Report {
             blind_spots,
         },
         time_wait: time_wait(state, census, facts.duration, &namer, has_losses),
+        ports: ports::build(state, census, facts, &namer),
         bind_failures: conflicts::bind_failures(state, &namer),
         connect_failures: connect_failures(state, &namer),
         resets: resets(state, &namer),
@@ -287,6 +291,6 @@ pub(super) fn truncate<T>(list: &mut Vec<T>, limit: usize) -> u64 {
 }
 
 /// To three decimals: what a clock and a rate are good for.
-fn round(value: f64) -> f64 {
+pub(super) fn round(value: f64) -> f64 {
     (value * 1_000.0).round() / 1_000.0
 }

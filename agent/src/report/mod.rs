@@ -6,6 +6,7 @@
 
 mod build;
 mod conflicts;
+mod ports;
 
 use std::collections::BTreeMap;
 
@@ -14,6 +15,9 @@ use serde::{Deserialize, Serialize};
 
 pub use build::{SessionFacts, build};
 pub(crate) use conflicts::{Judgement, group_holders, judge};
+pub use ports::{
+    NetnsPorts, PoisonedBy, PortForecast, PortOutcome, PortRate, PortUse, PortUser, Ports, sockets_to_name,
+};
 
 use crate::{
     model::{
@@ -37,6 +41,9 @@ pub struct Report {
     pub session: Session,
     /// TIME_WAIT at the end of the session, and who it belongs to
     pub time_wait: TimeWait,
+    /// Ephemeral ports at the end of the session, and how long they last
+    #[serde(default)]
+    pub ports: Ports,
     /// Refused bind() and listen(), most frequent first
     pub bind_failures: Vec<BindFailure>,
     /// Failed connect(), most frequent first

@@ -14,6 +14,9 @@ pub struct Limits {
     pub listeners: usize,
     /// Sockets older than the session, kept until they end.
     pub older_sockets: usize,
+    /// Routes (local address, remote address and port) with a rate: at most about 1 kB each. Beyond them the busiest are
+    /// kept, which are the only ones that can run out of ports.
+    pub routes: usize,
 }
 
 impl Default for Limits {
@@ -24,6 +27,7 @@ impl Default for Limits {
             failures: 1 << 13,
             listeners: 1 << 14,
             older_sockets: 1 << 19,
+            routes: 1 << 12,
         }
     }
 }

@@ -8,6 +8,7 @@ mod ledger;
 mod limits;
 mod listeners;
 mod older;
+mod ports;
 mod turnover;
 
 use std::{
@@ -18,6 +19,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 pub use limits::Limits;
+pub use ports::Peak;
 pub use turnover::{Closes, Left};
 
 use self::{
@@ -25,11 +27,16 @@ use self::{
     ledger::{Entry, Ledger, Owner, TIME_WAIT_LENGTH},
     listeners::Listeners,
     older::Older,
+    ports::PortHistory,
     turnover::Turnover,
 };
-use crate::model::{
-    Census, Ending, Event, HeldOptions, Netns, OpenKind, Process, ProcessKey, RefusedCall, Retraction, SocketHolders,
-    SocketRow, Task, TcpState, TimeWaitChange, TimeWaitEvent, TimeWaitMade, TimeWaitSubstate, Timestamp, Transition,
+use crate::{
+    model::{
+        Census, Connection, Ending, Event, HeldOptions, Netns, OpenKind, Process, ProcessKey, RefusedCall, Retraction,
+        SocketHolders, SocketRow, Task, TcpState, TimeWaitChange, TimeWaitEvent, TimeWaitMade, TimeWaitSubstate,
+        Timestamp, Transition,
+    },
+    ports::Route,
 };
 
 /// What the age of a row may be wrong by: the kernel counts it in jiffies, and a dump takes its time.
@@ -100,6 +107,7 @@ pub struct State {
     refused: Tally<RefusedKey, RefusedTally>,
     connects: Tally<ConnectKey, u64>,
     resets: Tally<ResetKey, u64>,
+    ports: PortHistory,
     received: u64,
     evicted_processes: u64,
 }
@@ -119,6 +127,7 @@ impl State {
             refused: Tally::new(limits.failures),
             connects: Tally::new(limits.failures),
             resets: Tally::new(limits.failures),
+            ports: PortHistory::new(limits.routes),
             received: 0,
             evicted_processes: 0,
         }
@@ -131,7 +140,7 @@ impl State {
             Input::Event(event) => self.apply(&event),
             Input::Process(process) => self.describe(process),
             Input::Holders { call, holders } => self.note_holders(&call, holders),
-            Input::Census(census) => self.ledger.reconcile(&census, &mut self.turnover),
+            Input::Census(census) => self.reconcile(&census),
         }
     }
 
@@ -140,6 +149,14 @@ impl State {
             self.describe(process.clone());
         }
         self.older = Older::new(census, holders, &mut self.listeners, self.limits.older_sockets);
+    }
+
+    fn reconcile(&mut self, census: &Census) {
+        for namespace in &census.namespaces {
+            let account = self.account(namespace);
+            self.ports.note(namespace, &account);
+        }
+        self.ledger.reconcile(census, &mut self.turnover);
     }
 
     fn apply(&mut self, event: &Event) {
@@ -243,6 +260,11 @@ impl State {
         }
         let older = if transition.born.is_none() { self.older.take(connection) } else { None };
         let opened = transition.opened.or(older.map(|older| older.opened));
+        // The ports of the others are none that connect() chose here.
+        if opened == Some(OpenKind::Active) && connection.local.port() != 0 {
+            let has_entered = matches!(ending, Ending::TimeWait { .. });
+            self.ports.rates.note(Route::of(connection), transition.at, has_entered);
+        }
         let owner = self.owner(transition, older.and_then(|older| older.owner));
         let is_simultaneous = matches!(
             ending,
@@ -324,6 +346,7 @@ impl State {
         let Some(entry) = self.ledger.retract(&retraction.connection, retraction.socket) else { return };
         let closes = self.turnover.of(entry.owner);
         closes.entered = closes.entered.saturating_sub(1);
+        self.ports.rates.take_back(&Route::of(&retraction.connection));
     }
 
     fn timewait(&mut self, event: &TimeWaitEvent) {
@@ -444,6 +467,12 @@ impl State {
     #[must_use]
     pub const fn resets(&self) -> &Tally<ResetKey, u64> {
         &self.resets
+    }
+
+    /// Who had a connection open when the session began, if it has not ended since.
+    #[must_use]
+    pub fn older_owner(&self, connection: &Connection) -> Option<ProcessKey> {
+        self.older.owner(connection)
     }
 
     /// `TCPTimeWaitOverflow` of a namespace when the session began.

@@ -60,6 +60,12 @@ impl Older {
         self.sockets.remove(connection)
     }
 
+    /// Who had it open, if it was one process.
+    #[must_use]
+    pub(super) fn owner(&self, connection: &Connection) -> Option<ProcessKey> {
+        self.sockets.get(connection)?.owner
+    }
+
     /// Whether a timewait socket with these endpoints was there before the session.
     #[must_use]
     pub(super) fn had_timewait(&self, connection: &Connection) -> bool {

@@ -26,6 +26,7 @@ mod families;
 mod leaves;
 mod ledger;
 mod netns;
+mod ports;
 mod readers;
 mod refusals;
 mod rung;
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
     tests.extend(ledger::tests());
     tests.extend(sessions::tests());
     tests.extend(stories::tests());
+    tests.extend(ports::tests());
     tests.extend(readers::tests());
     tests.extend(verdicts::tests());
     tests.extend(commands::tests());

@@ -24,7 +24,6 @@ use firstfin::{
     state::{Attribution, Input, Limits, State},
 };
 use libtest_mimic::Failed;
-use tokio::sync::oneshot;
 
 use crate::{actor::Fork, netns::Net, rung};
 
@@ -266,23 +265,48 @@ impl Observed {
     }
 }
 
+/// Asks a session that is going on for its report.
+pub(crate) struct Asking(tokio::sync::mpsc::UnboundedSender<mpsc::Sender<Report>>);
+
+impl Asking {
+    /// The report of what it has seen so far.
+    pub(crate) fn report(&self) -> Result<Report, Failed> {
+        let (answer, answered) = mpsc::channel();
+        self.0.send(answer).map_err(|_| "the session is over")?;
+        answered.recv_timeout(BEGIN_WITHIN).map_err(|error| format!("no report of the session: {error}").into())
+    }
+}
+
 /// Runs a real session while `work` is done. The session has the other thread: processes started by `work` end with the
 /// thread that started them.
 pub(crate) fn session<T>(wishes: &Wishes, work: impl FnOnce() -> Result<T, Failed>) -> Result<(T, Observed), Failed> {
+    session_asked(wishes, |_| work())
+}
+
+/// The same, with a session that `work` can ask.
+pub(crate) fn session_asked<T>(
+    wishes: &Wishes,
+    work: impl FnOnce(&Asking) -> Result<T, Failed>,
+) -> Result<(T, Observed), Failed> {
     let (has_begun, begun) = mpsc::channel();
-    let (over, is_over) = oneshot::channel::<()>();
+    let (asking, asked) = tokio::sync::mpsc::unbounded_channel();
     thread::scope(|scope| {
         let observer =
-            scope.spawn(|| observe(wishes, &has_begun, is_over).map_err(|error| format!("session: {error:#}")));
+            scope.spawn(|| observe(wishes, &has_begun, asked).map_err(|error| format!("session: {error:#}")));
+        let asking = Asking(asking);
         // An error of the session shows when it is joined.
-        let done = if begun.recv_timeout(BEGIN_WITHIN).is_ok() { Some(work()) } else { None };
-        drop(over);
+        let done = if begun.recv_timeout(BEGIN_WITHIN).is_ok() { Some(work(&asking)) } else { None };
+        drop(asking);
         let observed = observer.join().map_err(|_| "the session panicked")??;
         Ok((done.ok_or("the session did not begin in time")??, observed))
     })
 }
 
-fn observe(wishes: &Wishes, has_begun: &mpsc::Sender<()>, is_over: oneshot::Receiver<()>) -> anyhow::Result<Observed> {
+fn observe(
+    wishes: &Wishes,
+    has_begun: &mpsc::Sender<()>,
+    mut asked: tokio::sync::mpsc::UnboundedReceiver<mpsc::Sender<Report>>,
+) -> anyhow::Result<Observed> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut session = Session::start(&wishes.settings, None)?;
@@ -292,8 +316,10 @@ fn observe(wishes: &Wishes, has_begun: &mpsc::Sender<()>, is_over: oneshot::Rece
             events.push(event.clone());
             Ok(())
         };
-        // It ends by being dropped.
-        let _ = session.observe(is_over, collect).await?;
+        // It ends when nobody can ask any more.
+        while let Some(answer) = session.observe(asked.recv(), collect).await? {
+            answer.send(session.report().await?)?;
+        }
         let census = census_of(wishes.netns);
         let attributions = attributions_of(session.state(), &census, false);
         let report = session.finish(false).await?;

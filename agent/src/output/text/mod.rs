@@ -6,6 +6,7 @@
 
 mod failures;
 mod layout;
+mod ports;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -42,6 +43,7 @@ pub fn render(report: &Report, options: &Options) -> String {
         self::finding(&mut page, finding);
     }
     time_wait::render(&mut page, report, context);
+    ports::render(&mut page, report, context);
     failures::render(&mut page, report, context);
     session::render(&mut page, report, context);
     if !report.findings.is_empty() {

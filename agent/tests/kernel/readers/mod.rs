@@ -12,6 +12,7 @@ use std::{
 
 use firstfin::model::Inode;
 use libtest_mimic::Trial;
+pub(crate) use sockets::kernel_is_at_least;
 
 pub(crate) fn tests() -> Vec<Trial> {
     let mut tests = sockets::tests();

@@ -197,7 +197,8 @@ fn a_port_has_its_listener_its_connections_and_who_only_bound_it() -> Outcome {
     Ok(())
 }
 
-fn kernel_is_at_least(major: u32, minor: u32) -> io::Result<bool> {
+/// Whether the running kernel is of this version or a later one.
+pub(crate) fn kernel_is_at_least(major: u32, minor: u32) -> io::Result<bool> {
     let uname = rustix::system::uname();
     let release = uname.release().to_str().map_err(io::Error::other)?;
     let mut numbers = release.split(|digit: char| !digit.is_ascii_digit()).map(|number| number.parse::<u32>().ok());
