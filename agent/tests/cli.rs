@@ -193,7 +193,7 @@ fn the_guide_names_every_field_and_every_word() {
     firstfin(&["generate", folder.to_str().unwrap()]).assert().success();
     let guide = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/report.md")).unwrap();
     let words: BTreeSet<_> = guide.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
-    for name in ["report.schema.json", "event.schema.json"] {
+    for name in ["report.schema.json", "event.schema.json", "why.schema.json"] {
         let mut found = BTreeSet::new();
         names(&serde_json::from_str(&fs::read_to_string(folder.join(name)).unwrap()).unwrap(), &mut found);
         assert!(found.len() > 20, "{name}: {found:?}");

@@ -6,12 +6,12 @@
 
 mod values;
 
-use std::{fmt, num::NonZeroU64, path::PathBuf, time::Duration};
+use std::{fmt, net::SocketAddr, num::NonZeroU64, path::PathBuf, time::Duration};
 
 use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 
 pub use self::values::{CgroupArg, NetnsArg, Place};
-use self::values::{cgroup, comm, duration, netns, place, ring_size};
+use self::values::{cgroup, comm, destination, duration, netns, place, ring_size};
 use crate::{kernel::plan::Rung, report::Severity};
 
 /// What the help of the program, and of the commands that make a report, ends with.
@@ -93,11 +93,11 @@ pub enum Command {
     /// that, and what to change. Works without root, and says what it could not see then.
     Doctor(Doctor),
 
-    /// Say who has a port now, and what bind() would say
+    /// Say who has a port now, and what bind() or connect() would say
     ///
     /// In every network namespace: the sockets that have the port, their processes and options, TIME_WAIT and how long it
-    /// lasts, and whether a bind() would be granted, with which options, by the kernel's own rule. Looks once, attaches
-    /// nothing and binds nothing.
+    /// lasts, and whether a bind() would be granted, with which options, by the kernel's own rule. With --connect: how
+    /// many ephemeral ports are left towards a destination, here. Looks once, attaches nothing and binds nothing.
     Why(Why),
 
     /// Print ends of connections and failures as they happen
@@ -141,8 +141,12 @@ pub struct Doctor {
 #[command(after_help = EXIT_STATUS_TRACE)]
 pub struct Why {
     /// The port, or address and port: 8080, 10.0.0.1:8080, [::1]:8080
-    #[arg(value_name = "PORT|ADDRESS:PORT", value_parser = place)]
-    pub place: Place,
+    #[arg(value_name = "PORT|ADDRESS:PORT", value_parser = place, required_unless_present = "connect")]
+    pub place: Option<Place>,
+
+    /// Say what connect() to this address and port would say, too
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = destination)]
+    pub connect: Option<SocketAddr>,
 
     /// Form of the output; JSON is "firstfin.why/1"
     #[arg(long, value_name = "FORMAT", default_value_t = Format::Text)]

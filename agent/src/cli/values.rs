@@ -60,6 +60,13 @@ pub(super) fn place(text: &str) -> Result<Place, String> {
     })
 }
 
+pub(super) fn destination(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .ok()
+        .filter(|at: &SocketAddr| at.port() != 0 && !at.ip().is_unspecified())
+        .ok_or_else(|| "an address and a port are needed: 10.0.0.5:443 or [2001:db8::5]:443".to_owned())
+}
+
 pub(super) fn ring_size(text: &str) -> Result<u32, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let shift = match &text.get(digits.len()..) {

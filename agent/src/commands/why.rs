@@ -1,41 +1,65 @@
-//! `firstfin why`: who has a port now, and what bind() would say.
+//! `firstfin why`: who has a port now, and what bind() or connect() would say.
+
+use std::net::SocketAddr;
 
 use crate::{
-    cli::{Format, Global, Why},
+    cli::{Format, Global, Place, Why},
     kernel::{
         addresses::is_local,
+        census::{self, boottime},
         held::{self, HeldInNetns},
         netns,
         processes::Procfs,
+        sock_diag::DumpFilter,
     },
     model::Netns,
     output,
-    why::{Found, Question, answer},
+    why::{self, Answer, BindAnswer, ConnectAnswer, Found, Question, SCHEMA},
 };
 
 pub(super) fn run(global: &Global, args: &Why) -> anyhow::Result<()> {
     let procfs = Procfs::host();
-    let held = held::at_port(&procfs, args.place.port, None);
-    let mut blind_spots: Vec<String> =
-        held.unreachable.iter().map(|(netns, why)| format!("network namespace {netns}: {why}")).collect();
-    if held.unreadable > 0 {
-        blind_spots.push(format!("the open files of {} process(es) could not be read", held.unreadable));
-    }
-    let places = netns::discover(procfs.root()).namespaces;
-    let found = held.namespaces.into_iter().map(|HeldInNetns { netns, sockets, settings }| {
-        let is_local = args.place.address.and_then(|address| {
-            let handle = places.iter().find(|handle| handle.netns == netns)?;
-            netns::enter(handle, || is_local(address)).ok().flatten()
-        });
-        Found { netns, sockets, settings, is_local }
-    });
-    let question =
-        Question { port: args.place.port, address: args.place.address, uid: rustix::process::geteuid().as_raw() };
-    let own: Option<Netns> = netns::current().ok();
-    let answer = answer(&question, own, found.collect(), blind_spots);
+    let own = netns::current().ok();
+    let mut blind_spots = Vec::new();
+    let answer = Answer {
+        schema: SCHEMA.to_owned(),
+        bind: args.place.map(|place| bind(&procfs, own, place, &mut blind_spots)),
+        connect: args.connect.and_then(|remote| connect(&procfs, own, remote, &mut blind_spots)),
+        blind_spots,
+    };
     output::write_stdout(&match args.format {
         Format::Text => output::text::why(&answer, output::terminal_width(), output::is_coloured(global.color)),
         Format::Json => serde_json::to_string_pretty(&answer)? + "\n",
     })?;
     Ok(())
+}
+
+fn bind(procfs: &Procfs, own: Option<Netns>, place: Place, blind_spots: &mut Vec<String>) -> BindAnswer {
+    let held = held::at_port(procfs, place.port, None);
+    blind_spots.extend(held.unreachable.iter().map(|(netns, why)| format!("network namespace {netns}: {why}")));
+    if held.unreadable > 0 {
+        blind_spots.push(format!("the open files of {} process(es) could not be read", held.unreadable));
+    }
+    let places = netns::discover(procfs.root()).namespaces;
+    let found = held.namespaces.into_iter().map(|HeldInNetns { netns, sockets, settings }| {
+        let is_local = place.address.and_then(|address| {
+            let handle = places.iter().find(|handle| handle.netns == netns)?;
+            netns::enter(handle, || is_local(address)).ok().flatten()
+        });
+        Found { netns, sockets, settings, is_local }
+    });
+    let question = Question { port: place.port, address: place.address, uid: rustix::process::geteuid().as_raw() };
+    why::bind(&question, own, found.collect())
+}
+
+fn connect(
+    procfs: &Procfs,
+    own: Option<Netns>,
+    remote: SocketAddr,
+    blind_spots: &mut Vec<String>,
+) -> Option<ConnectAnswer> {
+    let only = own.into_iter().collect();
+    let census = census::take(procfs, &DumpFilter::all(), Some(&only), &boottime);
+    blind_spots.extend(census.unreachable.iter().map(|(netns, why)| format!("network namespace {netns}: {why}")));
+    census.namespaces.first().map(|namespace| why::connect(remote, namespace))
 }

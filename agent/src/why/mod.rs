@@ -1,5 +1,5 @@
-//! Why a port cannot be had, right now: who has it in every namespace, what bind() would say, and until when. Pure: what
-//! is there in, an answer out.
+//! Why a port cannot be had, right now: who has it in every namespace, what bind() would say, and until when; and how many
+//! ports are left for connect() to a destination. Pure: what is there in, an answer out.
 //!
 //! The JSON form of [`Answer`] is `firstfin.why/1`, with the same promise as the report's.
 
@@ -10,6 +10,10 @@ use std::{
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+mod connect;
+
+pub use connect::{ConnectAnswer, PortsLeft, connect};
 
 use crate::{
     model::{Call, HeldSocket, Netns, NetnsSettings, Process, ProcessKey, SocketOptions},
@@ -24,7 +28,7 @@ pub const SCHEMA: &str = "firstfin.why/1";
 /// Sockets listed for a namespace, at most.
 const MAX_HOLDERS: usize = 32;
 
-/// What is asked.
+/// What is asked of bind().
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Question {
     /// The port
@@ -53,6 +57,17 @@ pub struct Found {
 pub struct Answer {
     /// `firstfin.why/1`
     pub schema: String,
+    /// What bind() would say; null if it was not asked
+    pub bind: Option<BindAnswer>,
+    /// What connect() would say; null if it was not asked
+    pub connect: Option<ConnectAnswer>,
+    /// Namespaces that could not be looked into, and other things that could not be found out
+    pub blind_spots: Vec<String>,
+}
+
+/// What bind() would say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BindAnswer {
     /// The port asked for
     pub port: u16,
     /// The address asked for; null: any
@@ -61,8 +76,6 @@ pub struct Answer {
     pub uid: u32,
     /// One entry a network namespace in which somebody has the port, and the one firstfin was started in, which is first
     pub namespaces: Vec<InNetns>,
-    /// Namespaces that could not be looked into, and other things that could not be found out
-    pub blind_spots: Vec<String>,
 }
 
 /// What is so in one namespace.
@@ -116,23 +129,16 @@ pub enum AttemptOutcome {
     Undecided,
 }
 
-/// Puts together what was found. `own`: the namespace firstfin was started in.
+/// Puts together what was found of a port. `own`: the namespace firstfin was started in.
 #[must_use]
-pub fn answer(question: &Question, own: Option<Netns>, found: Vec<Found>, blind_spots: Vec<String>) -> Answer {
+pub fn bind(question: &Question, own: Option<Netns>, found: Vec<Found>) -> BindAnswer {
     let mut namespaces: Vec<InNetns> = found
         .into_iter()
         .filter(|found| !found.sockets.is_empty() || Some(found.netns) == own)
         .map(|found| in_netns(question, own, found))
         .collect();
     namespaces.sort_by_key(|namespace| (!namespace.is_own, namespace.netns));
-    Answer {
-        schema: SCHEMA.to_owned(),
-        port: question.port,
-        address: question.address,
-        uid: question.uid,
-        namespaces,
-        blind_spots,
-    }
+    BindAnswer { port: question.port, address: question.address, uid: question.uid, namespaces }
 }
 
 fn in_netns(question: &Question, own: Option<Netns>, found: Found) -> InNetns {

@@ -43,12 +43,12 @@ fn found(netns: Netns, sockets: Vec<HeldSocket>) -> Found {
     Found { netns, sockets, settings, is_local: None }
 }
 
-fn ask(port: u16, found: Vec<Found>) -> Answer {
-    answer(&Question { port, address: None, uid: 0 }, Some(OWN), found, Vec::new())
+fn ask(port: u16, found: Vec<Found>) -> BindAnswer {
+    bind(&Question { port, address: None, uid: 0 }, Some(OWN), found)
 }
 
 /// What bind() says to an address with these options.
-fn outcome(answer: &Answer, local: &str, options: SocketOptions) -> AttemptOutcome {
+fn outcome(answer: &BindAnswer, local: &str, options: SocketOptions) -> AttemptOutcome {
     let attempts = &answer.namespaces.first().unwrap().attempts;
     let of = |options| attempts.iter().find(|it| it.local == local && it.options == options);
     // What is not listed is as the plain one.
@@ -105,4 +105,31 @@ fn other_namespaces_are_shown_if_the_port_is_used_there() {
     let answer = ask(8080, vec![found(BLUE, there()), found(OWN, Vec::new()), found(Netns(1), Vec::new())]);
     assert_eq!(answer.namespaces.iter().map(|it| it.netns).collect::<Vec<_>>(), [OWN, BLUE]);
     assert_eq!(outcome(&answer, "0.0.0.0:8080", PLAIN), AttemptOutcome::Granted);
+}
+
+/// Of four ports one is a listener's, one reserved; of the two left one is in TIME_WAIT towards this destination.
+#[test]
+fn ports_towards_a_destination_are_counted() {
+    let remote: SocketAddr = "10.0.0.9:51234".parse().unwrap();
+    let row = |local: &str, state| socket(local, state, &[]).row;
+    let namespace = crate::model::NetnsCensus {
+        netns: OWN,
+        rows: vec![
+            row("127.0.0.1:40000", TcpState::Listen),
+            row("10.0.0.1:40002", TcpState::TimeWait),
+            row("10.0.0.1:8080", TcpState::Established),
+        ],
+        settings: NetnsSettings {
+            port_range: Some((40_000, 40_003)),
+            reserved_ports: Some(vec![(40_001, 40_001)]),
+            ..NetnsSettings::default()
+        },
+        ..crate::model::NetnsCensus::default()
+    };
+    let answer = connect(remote, &namespace);
+    assert_eq!((answer.usable, answer.bound), (Some(2), 1));
+    let [from] = answer.from.as_slice() else { panic!("{answer:?}") };
+    assert_eq!((from.local.as_str(), from.left, from.live, from.time_wait, from.reusable), ("10.0.0.1", 1, 0, 1, 0));
+    assert_eq!(from.next_in_s, Some(43));
+    assert_eq!(connect("10.0.0.9:1".parse().unwrap(), &namespace).from, []);
 }

@@ -80,12 +80,14 @@ fn demo_finds_every_mistake() -> Outcome {
     let refused = |comm: &str| report.bind_failures.iter().find(|failure| failure.process.comm.as_str() == comm);
     let shop = refused("shop-web-new").ok_or("shop-web-new was not refused")?;
     assert_eq!((shop.local.as_deref(), shop.count, shop.error.as_str()), (Some("127.0.0.1:8080"), 5, "EADDRINUSE"));
-    assert_eq!(shop.holders[0].kind, HolderKind::Listener);
-    assert_eq!(shop.holders[0].process.as_ref().map(|process| process.comm.as_str()), Some("shop-web"));
+    let holder = shop.holders.first().ok_or_else(|| format!("nobody holds the port: {shop:#?}"))?;
+    assert_eq!(holder.kind, HolderKind::Listener);
+    assert_eq!(holder.process.as_ref().map(|process| process.comm.as_str()), Some("shop-web"));
     let billing = refused("billing-sync").ok_or("billing-sync was not refused")?;
     assert_eq!((billing.local.as_deref(), billing.count), (Some("127.0.0.1:25000"), 3));
-    assert_eq!(billing.holders[0].kind, HolderKind::TimeWait);
-    assert_eq!(billing.holders[0].process.as_ref().map(|process| process.pid), Some(billing.process.pid));
+    let holder = billing.holders.first().ok_or_else(|| format!("nobody holds the port: {billing:#?}"))?;
+    assert_eq!(holder.kind, HolderKind::TimeWait);
+    assert_eq!(holder.process.as_ref().map(|process| process.pid), Some(billing.process.pid));
     let cut_off = report
         .resets
         .iter()

@@ -4,15 +4,20 @@ use super::{Context, failures::holder, layout::Page};
 use crate::{
     output::words,
     report::Holder,
-    why::{Answer, Attempt, AttemptOutcome, InNetns},
+    why::{Answer, Attempt, AttemptOutcome, BindAnswer, ConnectAnswer, InNetns},
 };
 
 /// The answer, for people.
 #[must_use]
 pub fn why(answer: &Answer, width: Option<u16>, colour: bool) -> String {
     let mut page = Page::new(width, colour);
-    for namespace in &answer.namespaces {
-        in_netns(&mut page, answer, namespace);
+    if let Some(answer) = &answer.bind {
+        for namespace in &answer.namespaces {
+            in_netns(&mut page, answer, namespace);
+        }
+    }
+    if let Some(answer) = &answer.connect {
+        connect(&mut page, answer);
     }
     for spot in &answer.blind_spots {
         page.labelled("not seen", 8, spot);
@@ -20,7 +25,7 @@ pub fn why(answer: &Answer, width: Option<u16>, colour: bool) -> String {
     page.into_text().trim_start().to_owned()
 }
 
-fn in_netns(page: &mut Page, answer: &Answer, namespace: &InNetns) {
+fn in_netns(page: &mut Page, answer: &BindAnswer, namespace: &InNetns) {
     let place = answer.address.map_or_else(
         || format!("Port {}", answer.port),
         |address| std::net::SocketAddr::new(address, answer.port).to_string(),
@@ -66,7 +71,7 @@ fn described(held: &Holder) -> String {
     text
 }
 
-fn attempt(page: &mut Page, answer: &Answer, namespace: &InNetns, attempt: &Attempt) {
+fn attempt(page: &mut Page, answer: &BindAnswer, namespace: &InNetns, attempt: &Attempt) {
     let said = match attempt.outcome {
         AttemptOutcome::Granted => "is granted",
         AttemptOutcome::Refused => "fails with EADDRINUSE",
@@ -88,5 +93,31 @@ fn attempt(page: &mut Page, answer: &Answer, namespace: &InNetns, attempt: &Atte
     }
     if let Some(seconds) = attempt.free_in_s {
         page.below(&format!("granted in {seconds} s with nothing changed, when TIME_WAIT is over"));
+    }
+}
+
+fn connect(page: &mut Page, answer: &ConnectAnswer) {
+    page.section(&format!("connect() to {}", answer.remote), &format!(" in network namespace {}", answer.netns));
+    let (Some((low, high)), Some(usable)) = (answer.port_range, answer.usable) else {
+        page.paragraph("not known: net.ipv4.ip_local_port_range and what is reserved of it could not be read");
+        return;
+    };
+    page.paragraph(&format!(
+        "{usable} ports usable: {low} to {high}, less those reserved and {} that listeners and bound sockets have",
+        answer.bound
+    ));
+    if answer.from.is_empty() {
+        page.paragraph("none of them is in use towards it");
+    }
+    for from in &answer.from {
+        let next = from.next_in_s.map_or_else(String::new, |next| format!("; the next one is free in {next} s"));
+        page.paragraph(&format!(
+            "from {}: {} left; {} have live connections, {} are in TIME_WAIT, {} of these can be taken over \
+             (tcp_tw_reuse){next}",
+            from.local, from.left, from.live, from.time_wait, from.reusable
+        ));
+        if from.left == 0 {
+            page.paragraph("connect() fails with EADDRNOTAVAIL");
+        }
     }
 }

@@ -1,21 +1,18 @@
 //! A port that cannot be had: who holds it, by which rule it is refused, and what helps.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    process::{Command, Stdio},
-};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use firstfin::{
     report::{BindFailure, Finding, Holder, HolderKind, Report},
     rules::{Remedy, Rule},
-    why::{Answer, AttemptOutcome},
+    why::{AttemptOutcome, BindAnswer},
 };
 use libtest_mimic::{Failed, Trial};
 
+use super::why_bind;
 use crate::{
     actor::{Actor, Family, Fork, Listener, SocketOption, establish},
     case::{Outcome, trials},
-    netns::Net,
     scene::{NOBODY, Scene, errno_of},
     watch::{self, Wishes},
 };
@@ -38,20 +35,8 @@ fn local(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
-/// What `firstfin why` says in a namespace.
-fn why(net: &Net, place: &str) -> Result<Answer, Failed> {
-    let output = net.inside(|| {
-        Command::new(env!("CARGO_BIN_EXE_firstfin"))
-            .args(["why", place, "--format", "json"])
-            .stdin(Stdio::null())
-            .output()
-    })?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    serde_json::from_slice(&output.stdout).map_err(|error| format!("{error}; {}: {said}", output.status).into())
-}
-
 /// What the kernel would say to a plain bind(), and to one with SO_REUSEADDR, by `why`.
-fn forecast(answer: &Answer) -> Result<[AttemptOutcome; 2], Failed> {
+fn forecast(answer: &BindAnswer) -> Result<[AttemptOutcome; 2], Failed> {
     let own = answer.namespaces.first().filter(|namespace| namespace.is_own).ok_or("not its own namespace")?;
     let plain = own.attempts.first().ok_or("no attempt")?;
     let reuse = own.attempts.iter().find(|it| it.options.reuse_address && !it.options.reuse_port).unwrap_or(plain);
@@ -96,7 +81,7 @@ fn client_with_a_fixed_port_comes_back() -> Outcome {
         scene.leave_time_wait((&mut client, ours), (&mut server, theirs))?;
         let refused = client.connect_from(local(5_555), PLAIN, local(9_001));
         assert_eq!(errno_of(refused)?, libc::EADDRINUSE);
-        let answer = why(&scene.net, "127.0.0.1:5555")?;
+        let answer = why_bind(&scene.net, "127.0.0.1:5555")?;
         Ok(answer)
     })?;
     let (failure, finding) = refusal(&seen.report, client.who())?;
@@ -176,7 +161,7 @@ fn service_port_was_given_to_a_client() -> Outcome {
         let (ours, _) = establish(&mut thief, &mut server, listener)?;
         assert_eq!(ours.local, local(36_000));
         assert_eq!(errno_of(bind(&mut service, REUSE, local(36_000)))?, libc::EADDRINUSE);
-        why(&scene.net, "36000")
+        why_bind(&scene.net, "36000")
     })?;
     let (failure, finding) = refusal(&seen.report, service.who())?;
     let holder = assert_held(failure, HolderKind::Connection, thief.who(), Rule::HolderLacksReuseAddress)?;
@@ -200,7 +185,7 @@ fn workers_inherit_the_listener() -> Outcome {
     let worker = master.fork(b"ff-worker")?;
     let (answer, seen) = watch::session(&Wishes::of(&scene.net), || {
         assert_eq!(errno_of(bind(&mut new, REUSE, local(8_080)))?, libc::EADDRINUSE);
-        why(&scene.net, "8080")
+        why_bind(&scene.net, "8080")
     })?;
     let (failure, finding) = refusal(&seen.report, new.who())?;
     let holder = assert_held(failure, HolderKind::Listener, master.who(), Rule::HolderListens)?;
@@ -221,7 +206,7 @@ fn wildcard_next_to_another_users_address() -> Outcome {
     bind(&mut wide, SHARED, (Ipv4Addr::UNSPECIFIED, 8_080).into())?;
     let (answer, seen) = watch::session(&Wishes::of(&scene.net), || {
         assert_eq!(errno_of(bind(&mut other, SHARED, local(8_080)))?, libc::EADDRINUSE);
-        why(&scene.net, "127.0.0.1:8080")
+        why_bind(&scene.net, "127.0.0.1:8080")
     })?;
     let (failure, finding) = refusal(&seen.report, other.who())?;
     let holder = assert_held(failure, HolderKind::Listener, wide.who(), Rule::ReusePortOfAnotherUser)?;

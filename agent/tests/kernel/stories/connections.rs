@@ -9,7 +9,7 @@ use firstfin::{
 };
 use libtest_mimic::Trial;
 
-use super::finding;
+use super::{finding, why};
 use crate::{
     actor::{Family, SocketOption, establish},
     case::{Outcome, lesser, trials},
@@ -27,6 +27,7 @@ pub(super) fn tests() -> Vec<Trial> {
         server_closes_with_data_unread,
         half_closed_for_a_while,
         peer_never_closes,
+        no_port_is_left_towards_one_server,
     )
 }
 
@@ -193,5 +194,32 @@ fn peer_never_closes() -> Outcome {
     let found = finding(&seen.report, "FinWait2Leak", client.who())?;
     assert!(found.summary.contains("12 connections are in FIN_WAIT2 now"), "{found:#?}");
     assert!(found.summary.contains("127.0.0.1:8080"), "{found:#?}");
+    Ok(())
+}
+
+/// While connect() fails, `why` says how many ports there are, who has them, and when the next one is free.
+fn no_port_is_left_towards_one_server() -> Outcome {
+    let scene = Scene::new()?;
+    scene.net.sysctl("ipv4/tcp_tw_reuse", "0")?;
+    let (mut client, mut server) = (scene.actor("ff-client")?, scene.actor("ff-server")?);
+    let (full, free) = (server.listen(local(8_080))?, server.listen(local(8_081))?);
+    scene.net.sysctl("ipv4/ip_local_port_range", "43000 43003")?;
+    for number in 0..4 {
+        let (ours, theirs) = establish(&mut client, &mut server, full)?;
+        if number > 0 {
+            scene.leave_time_wait((&mut client, ours), (&mut server, theirs))?;
+        }
+    }
+    assert_eq!(errno_of(client.connect(full.address))?, libc::EADDRNOTAVAIL);
+    let answer = why(&scene.net, &["--connect", "127.0.0.1:8080"])?.connect.ok_or("no answer")?;
+    assert_eq!((answer.usable, answer.bound), (Some(4), 0), "{answer:?}");
+    let [from] = answer.from.as_slice() else { panic!("{answer:?}") };
+    assert_eq!((from.local.as_str(), from.left, from.live, from.time_wait, from.reusable), ("127.0.0.1", 0, 1, 3, 0));
+    assert!(from.next_in_s.is_some_and(|next| (50..=60).contains(&next)), "{from:?}");
+
+    // The ports are counted for each destination.
+    let answer = why(&scene.net, &["--connect", "127.0.0.1:8081"])?.connect.ok_or("no answer")?;
+    assert_eq!((answer.usable, answer.from), (Some(4), Vec::new()));
+    client.connect(free.address)?;
     Ok(())
 }
