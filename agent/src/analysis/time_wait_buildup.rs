@@ -1,7 +1,7 @@
 //! TimeWaitBuildup: a process that holds many ports, or much of the kernel's table, in TIME_WAIT; and
 //! TimeWaitBucketOverflow, when that table was full.
 
-use super::{counted, namespace, thresholds, who};
+use super::{counted, namespace, ports, thresholds, who};
 use crate::report::{Destination, Direction, Finding, NetnsTimeWait, ProcessTimeWait, Report, Severity};
 
 const ID: &str = "TimeWaitBuildup";
@@ -55,6 +55,7 @@ fn of_process(report: &Report, process: &ProcessTimeWait) -> Option<Finding> {
     if let Some(limit) = place.and_then(|place| place.max_tw_buckets) {
         evidence.push(format!("{held} of tcp_max_tw_buckets = {limit} ({:.1} %)", buckets * 100.0));
     }
+    let (remedy, avoid) = if is_client { client_remedy(report, process) } else { (server_remedy(), Vec::new()) };
     Some(Finding {
         id: ID.to_owned(),
         severity,
@@ -67,7 +68,8 @@ fn of_process(report: &Report, process: &ProcessTimeWait) -> Option<Finding> {
         ),
         process: Some(process.process.clone()),
         evidence,
-        remedy: if is_client { client_remedy() } else { server_remedy() },
+        remedy,
+        avoid,
         ..Finding::default()
     })
 }
@@ -91,17 +93,18 @@ fn towards(destination: &Destination) -> String {
     }
 }
 
-fn client_remedy() -> Vec<String> {
-    vec![
-        "keep connections open and use them again (keep-alive, a connection pool): each close costs a port for 60 s".to_owned(),
+fn client_remedy(report: &Report, process: &ProcessTimeWait) -> (Vec<String>, Vec<String>) {
+    let place = process.process.netns.and_then(|netns| report.ports.namespace(netns));
+    let outbound = process.destinations.iter().find(|it| it.direction == Some(Direction::Outbound));
+    let (reuse, avoid) = ports::against_time_wait(place, outbound.map_or("", |it| it.remote.as_str()));
+    let mut steps = vec![
+        "keep connections open and use them again (keep-alive, a connection pool): each close costs a port for 60 s"
+            .to_owned(),
         "or let the other side close first: TIME_WAIT then stays there".to_owned(),
-        "until then: more ports (net.ipv4.ip_local_port_range), more local addresses, or net.ipv4.tcp_tw_reuse=1, which \
-         lets connect() take over a TIME_WAIT older than 1 s if both sides use TCP timestamps"
-            .to_owned(),
-        "not: tcp_fin_timeout (does not change TIME_WAIT), a lower tcp_max_tw_buckets or SO_LINGER 0 (both give up the \
-         protection TIME_WAIT is for)"
-            .to_owned(),
-    ]
+    ];
+    steps.extend(ports::wider_range(place));
+    steps.extend(reuse);
+    (steps, avoid)
 }
 
 fn server_remedy() -> Vec<String> {

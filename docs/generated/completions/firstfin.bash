@@ -379,12 +379,16 @@ _firstfin() {
             return 0
             ;;
         firstfin__subcmd__why)
-            opts="-v -h --format --color --verbose --ring-size --max-rung --max-sockets --help"
+            opts="-v -h --connect --format --color --verbose --ring-size --max-rung --max-sockets --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --connect)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -W "text json" -- "${cur}"))
                     return 0

@@ -36,7 +36,7 @@ complete -c firstfin -n "__fish_firstfin_needs_command" -s v -l verbose -d 'Say 
 complete -c firstfin -n "__fish_firstfin_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c firstfin -n "__fish_firstfin_needs_command" -s V -l version -d 'Print version'
 complete -c firstfin -n "__fish_firstfin_needs_command" -f -a "doctor" -d 'Say what this host allows, and what is missing'
-complete -c firstfin -n "__fish_firstfin_needs_command" -f -a "why" -d 'Say who has a port now, and what bind() would say'
+complete -c firstfin -n "__fish_firstfin_needs_command" -f -a "why" -d 'Say who has a port now, and what bind() or connect() would say'
 complete -c firstfin -n "__fish_firstfin_needs_command" -f -a "trace" -d 'Print ends of connections and failures as they happen'
 complete -c firstfin -n "__fish_firstfin_needs_command" -f -a "report" -d 'Watch this host for a while, then say who causes what'
 complete -c firstfin -n "__fish_firstfin_needs_command" -f -a "demo" -d 'Watch a small misbehaving workload and report on it'
@@ -53,6 +53,7 @@ tracepoint\t'Tracepoints'"
 complete -c firstfin -n "__fish_firstfin_using_subcommand doctor" -l max-sockets -d 'Number of sockets that can be followed at the same time (advanced)' -r
 complete -c firstfin -n "__fish_firstfin_using_subcommand doctor" -s v -l verbose -d 'Say more on standard error; twice for everything'
 complete -c firstfin -n "__fish_firstfin_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c firstfin -n "__fish_firstfin_using_subcommand why" -l connect -d 'Say what connect() to this address and port would say, too' -r
 complete -c firstfin -n "__fish_firstfin_using_subcommand why" -l format -d 'Form of the output; JSON is "firstfin.why/1"' -r -f -a "text\t'For people'
 json\t'For programs'"
 complete -c firstfin -n "__fish_firstfin_using_subcommand why" -l color -d 'Use colours' -r -f -a "auto\t''
@@ -121,7 +122,7 @@ complete -c firstfin -n "__fish_firstfin_using_subcommand demo" -l max-sockets -
 complete -c firstfin -n "__fish_firstfin_using_subcommand demo" -s v -l verbose -d 'Say more on standard error; twice for everything'
 complete -c firstfin -n "__fish_firstfin_using_subcommand demo" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report demo help" -f -a "doctor" -d 'Say what this host allows, and what is missing'
-complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report demo help" -f -a "why" -d 'Say who has a port now, and what bind() would say'
+complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report demo help" -f -a "why" -d 'Say who has a port now, and what bind() or connect() would say'
 complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report demo help" -f -a "trace" -d 'Print ends of connections and failures as they happen'
 complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report demo help" -f -a "report" -d 'Watch this host for a while, then say who causes what'
 complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report demo help" -f -a "demo" -d 'Watch a small misbehaving workload and report on it'
