@@ -22,8 +22,8 @@ use crate::{
         sock_diag::DumpFilter,
     },
     model::{
-        Call, Census, ConnectFailure, Ending, Event, HeldSocket, Name, Process, ProcessKey, RefusedCall, TcpState,
-        Timestamp,
+        Call, Census, ConnectFailure, Ending, Event, HeldSocket, Name, Process, ProcessKey, RefusedCall, SocketHolders,
+        TcpState, Timestamp,
     },
     ports::accounting,
     recording,
@@ -354,10 +354,12 @@ impl Session {
         let calls = std::mem::take(&mut self.pending);
         let procfs = self.procfs.clone();
         self.lookup = Some(tokio::task::spawn_blocking(move || {
+            // Before the rows: what is listed then and not here yet has no process, and is not put behind another one.
+            let holders = procfs.socket_holders();
             calls
                 .into_iter()
                 .map(|call| {
-                    let found = look_for_holders(&procfs, &call);
+                    let found = look_for_holders(&procfs, &holders, &call);
                     (call, found)
                 })
                 .collect()
@@ -463,10 +465,10 @@ fn take_census(procfs: &Procfs) -> Census {
 }
 
 /// Every socket of the namespace that has what the call asked for. A socket whose bind() was refused has no port.
-fn look_for_holders(procfs: &Procfs, call: &RefusedCall) -> Found {
+fn look_for_holders(procfs: &Procfs, holders: &SocketHolders, call: &RefusedCall) -> Found {
     let Some(asked) = call.local else { return Err("what it asked for could not be read".to_owned()) };
     let is_overlap = |held: IpAddr| rules::is_overlap(asked.ip(), call.options.v6_only, held, false);
-    let mut found = held::at_port(procfs, asked.port(), Some(call.netns));
+    let mut found = held::at_port(procfs, holders, asked.port(), Some(call.netns));
     let Some(namespace) = found.namespaces.pop() else {
         let why = found.unreachable.pop().map_or_else(|| "its namespace was not found".to_owned(), |(_, why)| why);
         return Err(why);

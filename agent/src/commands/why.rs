@@ -35,7 +35,7 @@ pub(super) fn run(global: &Global, args: &Why) -> anyhow::Result<()> {
 }
 
 fn bind(procfs: &Procfs, own: Option<Netns>, place: Place, blind_spots: &mut Vec<String>) -> BindAnswer {
-    let held = held::at_port(procfs, place.port, None);
+    let held = held::at_port(procfs, &procfs.socket_holders(), place.port, None);
     blind_spots.extend(held.unreachable.iter().map(|(netns, why)| format!("network namespace {netns}: {why}")));
     if held.unreadable > 0 {
         blind_spots.push(format!("the open files of {} process(es) could not be read", held.unreadable));

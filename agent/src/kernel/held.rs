@@ -32,22 +32,22 @@ pub struct Held {
     pub unreadable: u64,
 }
 
-/// Looks for every socket of a local port, in one namespace or in all.
+/// Looks for every socket of a local port, in one namespace or in all. `holders`: who has which socket open, a moment ago
+/// or later; to find that out takes longer than all the rest.
 #[must_use]
-pub fn at_port(procfs: &Procfs, port: u16, netns: Option<Netns>) -> Held {
+pub fn at_port(procfs: &Procfs, holders: &SocketHolders, port: u16, netns: Option<Netns>) -> Held {
     let only = netns.map(|netns| HashSet::from([netns]));
     let census = census::take(procfs, &DumpFilter::port(port), only.as_ref(), &boottime);
-    let mut holders = procfs.socket_holders();
     let listed: HashSet<Inode> =
         census.namespaces.iter().flat_map(|namespace| &namespace.rows).filter_map(|row| row.inode).collect();
-    let mut bound = if lists_bound_sockets() { HashMap::new() } else { bound_only(procfs, &holders, &listed, port) };
+    let mut bound = if lists_bound_sockets() { HashMap::new() } else { bound_only(procfs, holders, &listed, port) };
     let namespaces = census.namespaces.into_iter().map(|namespace| {
         let mut rows = namespace.rows;
         rows.retain(|row| row.connection.local.port() == port && row.state != TcpState::Close);
         rows.append(&mut bound.remove(&namespace.netns).unwrap_or_default());
         HeldInNetns {
             netns: namespace.netns,
-            sockets: rows.into_iter().map(|row| held(procfs, row, &mut holders)).collect(),
+            sockets: rows.into_iter().map(|row| held(procfs, row, holders)).collect(),
             settings: namespace.settings,
         }
     });
@@ -97,7 +97,7 @@ fn bound_only(
     rows
 }
 
-fn held(procfs: &Procfs, row: SocketRow, holders: &mut SocketHolders) -> HeldSocket {
+fn held(procfs: &Procfs, row: SocketRow, holders: &SocketHolders) -> HeldSocket {
     let mut processes = row.inode.and_then(|inode| holders.by_inode.get(&inode).cloned()).unwrap_or_default();
     // Of those that have it after fork() the oldest is the one that passed it on.
     processes.sort_by_key(|process| (process.key.start_ticks, process.key.tgid));
@@ -125,7 +125,8 @@ mod tests {
         let listener = std::net::TcpListener::bind(("127.0.0.2", local.port())).unwrap();
 
         let procfs = Procfs::host();
-        let held = at_port(&procfs, local.port(), Some(super::super::netns::current().unwrap()));
+        let held =
+            at_port(&procfs, &procfs.socket_holders(), local.port(), Some(super::super::netns::current().unwrap()));
         let [namespace] = held.namespaces.as_slice() else { panic!("{held:?}") };
         let of = |address| namespace.sockets.iter().find(|socket| socket.row.connection.local == address).unwrap();
         let (bound, listening) = (of(local), of(listener.local_addr().unwrap()));
