@@ -142,6 +142,22 @@ fn a_forecast_names_who_where_and_when() {
     assert!(says(&finding.evidence, "in use: 50 of 100"), "{finding:#?}");
 }
 
+/// The session goes on for a moment after the last look.
+#[test]
+fn seconds_count_from_the_end_of_the_session() {
+    let mut state = State::new(STARTED, Limits::default());
+    let mut rows = Vec::new();
+    for number in 0..50 {
+        let ms = u64::from(number) * 100;
+        state.feed(Input::Event(closed(40_000 + number, "10.0.0.2:80", ms)));
+        rows.push(time_wait(40_000 + number, "10.0.0.2:80", ms, 5_000));
+    }
+    let facts = SessionFacts { duration: Duration::from_millis(5_500), ..facts() };
+    let report = build(&state, &census(rows, settings(), 5_000), &facts);
+    let used = report.ports.towards(NETNS, "10.0.0.2:80").expect("it is listed");
+    assert_eq!(used.forecast.expect("there is a rate").seconds, Some(4.5));
+}
+
 #[test]
 fn what_lasts_is_no_finding() {
     let range = NetnsSettings { port_range: Some((40_000, 41_999)), usable_ports: Some(2_000), ..settings() };

@@ -97,7 +97,7 @@ fn churn(
 /// A client opens and closes connections to one server. Halfway through its ports the report says when they will be used
 /// up; then they are.
 fn churn_until_none_is_left() -> Outcome {
-    const PORTS: u32 = 160;
+    const PORTS: u32 = 240;
     const EVERY: Duration = Duration::from_millis(50);
     let _alone = alone();
     let scene = Scene::new()?;
@@ -105,7 +105,7 @@ fn churn_until_none_is_left() -> Outcome {
     let listener = server.listen(local(8_080))?;
     // On loopback the kernel would take TIME_WAIT over after a second.
     scene.net.sysctl("ipv4/tcp_tw_reuse", "0")?;
-    range(&scene, 40_000, 40_159)?;
+    range(&scene, 40_000, 40_239)?;
 
     let (made, counted) = mpsc::channel();
     let ((halfway, failed_at), seen) = watch::session_asked(&Wishes::of(&scene.net), |session| {
@@ -153,8 +153,8 @@ fn churn_until_none_is_left() -> Outcome {
     assert!(is(user.process.as_ref(), &client) && user.time_wait == end.used, "{end:?}");
     let critical = finding(&seen.report, "EphemeralPortExhaustion", &client)?;
     assert!(critical.summary.contains("no ephemeral port is free towards it"), "{critical:#?}");
-    assert_says(&critical.evidence, "160 of 160, 0 of them by live connections, 160 in TIME_WAIT");
-    assert_says(&critical.evidence, &format!("ff-churn[{}] holds 160 of them in TIME_WAIT", client.pid()));
+    assert_says(&critical.evidence, "240 of 240, 0 of them by live connections, 240 in TIME_WAIT");
+    assert_says(&critical.evidence, &format!("ff-churn[{}] holds 240 of them in TIME_WAIT", client.pid()));
     assert!(finding(&seen.report, "ExhaustionForecast", &client).is_err(), "it has happened");
     assert!(finding(&seen.report, "PoisonedPorts", &client).is_err());
     Ok(())

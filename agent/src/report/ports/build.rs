@@ -3,6 +3,7 @@
 use std::{
     cmp::Reverse,
     collections::{HashMap, HashSet},
+    time::Duration,
 };
 
 use super::{NetnsPorts, PoisonedBy, PortForecast, PortOutcome, PortRate, PortUse, PortUser, Ports};
@@ -114,7 +115,9 @@ pub(in crate::report) fn build(state: &State, census: &Census, facts: &SessionFa
     let mut ports =
         Ports { destinations_omitted: selection.omitted, rates_evicted: state.evicted_routes(), ..Ports::default() };
     for counted in &selection.namespaces {
-        let builder = Builder { state, namer, walked: &walked, counted };
+        let end = state.started().plus(facts.duration);
+        let since = end.since(counted.namespace.at);
+        let builder = Builder { state, namer, walked: &walked, counted, since };
         ports.namespaces.push(builder.namespace());
         let routes = counted.account.routes.iter();
         ports.destinations.extend(routes.filter_map(|(route, used)| builder.destination(route, used)));
@@ -133,6 +136,8 @@ struct Builder<'a> {
     namer: &'a Namer<'a>,
     walked: &'a HashMap<Inode, ProcessKey>,
     counted: &'a Counted<'a>,
+    /// How long ago, at the end of the session, the namespace was looked into
+    since: Duration,
 }
 
 impl Builder<'_> {
@@ -212,7 +217,7 @@ impl Builder<'_> {
             processes,
             processes_omitted,
             rate: rate.as_ref().map(port_rate),
-            forecast: rate.map(|rate| port_forecast(&forecast(&situation, &rate))),
+            forecast: rate.map(|rate| port_forecast(&forecast(&situation, &rate), self.since)),
         })
     }
 
@@ -264,9 +269,9 @@ fn port_rate(rate: &Rate) -> PortRate {
     }
 }
 
-fn port_forecast(forecast: &Forecast) -> PortForecast {
+fn port_forecast(forecast: &Forecast, since: Duration) -> PortForecast {
     let seconds = |outcome: Outcome| match outcome {
-        Outcome::Exhausted(after) => Some(round(after.as_secs_f64())),
+        Outcome::Exhausted(after) => Some(round(after.saturating_sub(since).as_secs_f64())),
         Outcome::LevelsOff(_) => None,
     };
     PortForecast {
