@@ -5,6 +5,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::{Mutex, OnceLock, PoisonError},
 };
 
 use agent_ebpf::Offsets;
@@ -126,15 +127,15 @@ impl HostFacts {
     pub fn gather() -> Self {
         let uname = rustix::system::uname();
         let capabilities = capabilities();
-        let Types { btf, offsets, functions } = Types::gather();
+        let Types { btf, offsets, functions } = Types::of_this_kernel();
         let loadable = |kind| loadable(kind, capabilities);
         Self {
             kernel: uname.release().to_string_lossy().into_owned(),
             machine: uname.machine().to_string_lossy().into_owned(),
             capabilities,
-            btf,
-            offsets,
-            functions,
+            btf: btf.clone(),
+            offsets: *offsets,
+            functions: functions.clone(),
             lockdown: lockdown(),
             tracefs: tracefs(capabilities),
             inet_diag: inet_diag(),
@@ -166,7 +167,7 @@ fn capabilities() -> Capabilities {
     }
 }
 
-/// What is read from BTF, all at once: reading takes a while.
+/// What is read from BTF, all at once and once a process: reading takes a while, and the kernel stays the same.
 struct Types {
     btf: Answer,
     offsets: Option<Offsets>,
@@ -174,6 +175,11 @@ struct Types {
 }
 
 impl Types {
+    fn of_this_kernel() -> &'static Self {
+        static TYPES: OnceLock<Types> = OnceLock::new();
+        TYPES.get_or_init(Self::gather)
+    }
+
     fn gather() -> Self {
         let nothing = |btf| Self { btf, offsets: None, functions: Vec::new() };
         let path = Path::new(BTF_PATH);
@@ -250,8 +256,17 @@ fn loadable(kind: ProgramType, capabilities: Capabilities) -> Answer {
     if !capabilities.can_load() {
         return Answer::Unknown("asking needs CAP_BPF and CAP_PERFMON".to_owned());
     }
+    // What a kernel knows it does not forget; what refuses it may change.
+    static KNOWN: Mutex<Vec<ProgramType>> = Mutex::new(Vec::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if known.contains(&kind) {
+        return Answer::Yes;
+    }
     match is_program_supported(kind) {
-        Ok(true) => Answer::Yes,
+        Ok(true) => {
+            known.push(kind);
+            Answer::Yes
+        }
         Ok(false) => Answer::No("the kernel does not know this type of program".to_owned()),
         Err(error) => Answer::No(format!("the kernel refuses it: {:#}", anyhow::Error::from(error))),
     }

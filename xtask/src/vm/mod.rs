@@ -156,9 +156,9 @@ impl<'a> Machines<'a> {
         let busybox = self.tools.busybox();
         let busybox = fs::read(&busybox).with_context(|| format!("read {}", busybox.display()))?;
         let by_rung: Vec<_> = self.rounds.chunk_by(|one, next| one.rung == next.rung).collect();
-        // The highest rung, which takes longest, of all kernels first: so the last machines end at about the same time.
+        // What takes longest first, the highest rung and the newest kernel: so the last machines end at about the same time.
         let jobs: VecDeque<_> =
-            by_rung.iter().flat_map(|rounds| kernels.iter().map(|kernel| Job { kernel, rounds })).collect();
+            by_rung.iter().flat_map(|rounds| kernels.iter().rev().map(|kernel| Job { kernel, rounds })).collect();
         let at_a_time = thread::available_parallelism().map_or(1, usize::from).min(jobs.len());
         let waiting = Mutex::new(jobs);
         let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
