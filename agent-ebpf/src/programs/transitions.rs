@@ -76,7 +76,7 @@ pub(crate) fn inet_sock_set_state_unpreempted(ctx: TracePointContext) -> u32 {
 #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
 pub(crate) fn inet_sock_set_state_skipped(ctx: RawTracePointContext) -> i32 {
     let transition = Transition::of(&ctx);
-    if was_skipped(&transition) {
+    if was_skipped(transition) {
         emit::count(Counter::TakenOver);
         observe(&ctx, transition);
     }
@@ -100,25 +100,27 @@ impl Transition {
     const fn code(self) -> u8 {
         self.old << 4 | self.new
     }
+
+    /// Whether there is something to say of a socket that nothing is known of: not of its end.
+    const fn is_worth_an_entry(self) -> bool {
+        self.new != CLOSE || matches!(self.old, ESTABLISHED | CLOSE_WAIT)
+    }
+
+    /// The entry of the socket, made if it is first seen here. None if the table is full, or it is not worth one.
+    #[inline(always)]
+    fn entry(self) -> Option<*mut Connection> {
+        if self.is_worth_an_entry() { known_or_new(self.sk) } else { SOCKETS.get_ptr_mut(self.sk) }
+    }
 }
 
-/// Whether the first program was not run: whatever it sees, it notes with the socket.
+/// Whether the first program was not run: whatever it sees, it notes with the socket. In a full table there is no telling.
 #[inline(always)]
-fn was_skipped(transition: &Transition) -> bool {
+fn was_skipped(transition: Transition) -> bool {
     if !socket::is_tcp(transition.sk) {
         return false;
     }
-    let entry = match SOCKETS.get_ptr(transition.sk) {
-        Some(entry) => entry,
-        // Born in softirq, the one kind of birth that can interrupt a program. In a full table there is no telling.
-        None if transition.new == SYN_RECV => match known_or_new(transition.sk) {
-            Some(entry) => entry.cast_const(),
-            None => return false,
-        },
-        None => return false,
-    };
     // SAFETY: the map hands out a live value, which only the CPU that holds the socket's lock changes.
-    unsafe { (*entry).last_transition != transition.code() }
+    transition.entry().is_some_and(|entry| unsafe { (*entry).last_transition } != transition.code())
 }
 
 #[inline(always)]
@@ -128,7 +130,11 @@ fn observe(ctx: &impl EbpfContext, transition: Transition) {
         return;
     }
     set_claim(if new == CLOSE && (old == FIN_WAIT2 || old == CLOSING) { sk } else { 0 });
-    let connection = entry(ctx, sk, old, new);
+    let connection = transition.entry();
+    if connection.is_none() && transition.is_worth_an_entry() {
+        emit::count(Counter::SocketsFull);
+        debug!(ctx, "socket table is full, {} is not followed", sk);
+    }
     if let Some(connection) = connection {
         // SAFETY: the map hands out a live value, which only the CPU that holds the socket's lock changes.
         let connection = unsafe { &mut *connection };
@@ -150,20 +156,6 @@ fn set_claim(sk: u64) {
         // SAFETY: this CPU's own, live value.
         unsafe { *claim = sk };
     }
-}
-
-/// What is known of the socket: a new entry if it is first seen here and this transition has something to say.
-#[inline(always)]
-fn entry(ctx: &impl EbpfContext, sk: u64, old: u8, new: u8) -> Option<*mut Connection> {
-    if new == CLOSE && !matches!(old, ESTABLISHED | CLOSE_WAIT) {
-        return SOCKETS.get_ptr_mut(sk);
-    }
-    let entry = known_or_new(sk);
-    if entry.is_none() {
-        emit::count(Counter::SocketsFull);
-        debug!(ctx, "socket table is full, {} is not followed", sk);
-    }
-    entry
 }
 
 /// Brings what is known of a connection up to date.

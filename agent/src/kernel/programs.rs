@@ -177,7 +177,7 @@ fn is_detail(name: &str) -> bool {
 /// A skipped `tcp_destroy_sock` costs nothing, and the second of the two programs for transitions has nothing to do where
 /// the first runs.
 fn is_first_hand(name: &str) -> bool {
-    let others = [names::TCP_DESTROY_SOCK, names::INET_SOCK_SET_STATE_SKIPPED, names::INET_SOCK_SET_STATE_UNPREEMPTED];
+    let others = [names::TCP_DESTROY_SOCK, names::INET_SOCK_SET_STATE_SKIPPED];
     !is_detail(name) && !name.starts_with("sys_") && !others.contains(&name)
 }
 
