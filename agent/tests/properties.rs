@@ -327,9 +327,9 @@ fn a_retraction_takes_back_what_was_entered() {
     for record in [close.record(), retraction] {
         state.feed(Input::Event(decode(record.as_bytes()).expect("well formed")));
     }
-    assert_eq!(state.entered(), 0);
+    assert_eq!(state.turnover().entered(), 0);
     let closed_first = firstfin::state::Closes { closed_first: 1, ..Default::default() };
-    assert_eq!(state.closes().next(), Some((key(7), &closed_first)));
+    assert_eq!(state.turnover().by_process().next(), Some((key(7), &closed_first)));
 }
 
 #[test]

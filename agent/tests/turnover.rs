@@ -92,7 +92,7 @@ fn feed(state: &mut State, record: &[u8]) {
 }
 
 fn closes(state: &State, tgid: u32) -> Closes {
-    state.closes().find(|(of, _)| *of == key(tgid)).map(|(_, closes)| closes.clone()).unwrap_or_default()
+    state.turnover().by_process().find(|(of, _)| *of == key(tgid)).map(|(_, closes)| closes.clone()).unwrap_or_default()
 }
 
 fn row(port: u16) -> SocketRow {
@@ -145,7 +145,7 @@ fn each_way_to_leave_has_its_name() {
         feed(&mut state, changed(1, 0xa, change, substate, 2).as_bytes());
         let closes = closes(&state, 5);
         assert_eq!((closes.entered, &closes.left), (1, &BTreeMap::from([(why, 1)])), "{change:?} of {substate}");
-        assert_eq!(state.left(), closes.left);
+        assert_eq!(state.turnover().all_left(), closes.left);
         let gone = state.attribute(&row(1), Timestamp(at(3)), false);
         assert_eq!(gone, Attribution::Unknown(Reason::NotSeen), "nothing is left of it");
     }
@@ -203,6 +203,19 @@ fn what_two_censuses_do_not_show_was_not_seen_to_leave() {
     assert_eq!(closes(&state, 5).left, BTreeMap::from([(Leaving::Expired, 1), (Leaving::Unseen, 1)]));
 }
 
+/// A report comes after the records of what left before its census.
+#[test]
+fn what_the_last_census_does_not_show_has_left() {
+    let mut state = state();
+    feed(&mut state, entered(1, 5, 0xa, timewait_state::TIME_WAIT, 1).as_bytes());
+    feed(&mut state, entered(2, 5, 0xb, timewait_state::TIME_WAIT, 1).as_bytes());
+    feed(&mut state, entered(3, 5, 0xc, timewait_state::TIME_WAIT, 1_001).as_bytes());
+    let turnover = state.turnover_at(&census(&[2], 1_000));
+    assert_eq!(turnover.all_left(), BTreeMap::from([(Leaving::Unseen, 1)]), "the third is newer than the census");
+    assert_eq!(turnover.by_process().map(|(key, closes)| (key.tgid, closes.entered)).collect::<Vec<_>>(), [(5, 3)]);
+    assert_eq!(state.turnover().all_left(), BTreeMap::new());
+}
+
 /// The agent holds every file it looks at for a moment, and may be the one who closes it.
 #[test]
 fn the_agent_is_nobodys_closer() {
@@ -254,11 +267,10 @@ proptest! {
         }
         let end = 1_000;
         let ports: Vec<u16> = there.keys().copied().collect();
-        for late in [0, 1] {
-            state.feed(Input::Census(census(&ports, end + late)));
-        }
+        let turnover = state.turnover_at(&census(&ports, end));
         for tgid in 1..=3 {
-            let closes = closes(&state, tgid);
+            let closes = turnover.by_process().find(|(of, _)| *of == key(tgid)).map(|(_, closes)| closes.clone());
+            let closes = closes.unwrap_or_default();
             let rows = ports.iter().filter(|port| {
                 state.attribute(&row(**port), Timestamp(at(end)), false)
                     == Attribution::Process(key(tgid), Some(OpenKind::Active))

@@ -123,10 +123,11 @@ struct Owned {
 }
 
 fn time_wait(state: &State, census: &Census, duration: Duration, namer: &Namer<'_>, has_losses: bool) -> TimeWait {
+    let turnover = state.turnover_at(census);
     let mut result = TimeWait {
-        entered: state.entered(),
-        became_time_wait: state.became_time_wait(),
-        left: state.left(),
+        entered: turnover.entered(),
+        became_time_wait: turnover.became_time_wait(),
+        left: turnover.all_left(),
         ..TimeWait::default()
     };
     let mut owned: HashMap<ProcessKey, Owned> = HashMap::new();
@@ -173,7 +174,7 @@ fn time_wait(state: &State, census: &Census, duration: Duration, namer: &Namer<'
             overflowed,
         });
     }
-    let closes: HashMap<ProcessKey, &Closes> = state.closes().collect();
+    let closes: HashMap<ProcessKey, &Closes> = turnover.by_process().collect();
     let none = Closes::default();
     for key in closes.keys() {
         owned.entry(*key).or_default();

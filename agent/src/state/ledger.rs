@@ -142,25 +142,15 @@ impl Ledger {
     /// way. Entries made after the dump of their namespace stay; those of namespaces the census could not look into stay
     /// until they must have expired.
     pub(super) fn reconcile(&mut self, census: &Census, turnover: &mut Turnover) {
-        let looked_into: HashMap<Netns, Timestamp> =
-            census.namespaces.iter().map(|namespace| (namespace.netns, namespace.at)).collect();
-        let there: HashSet<Connection> = census
-            .namespaces
-            .iter()
-            .flat_map(|namespace| &namespace.rows)
-            .filter(|row| row.substate().is_some())
-            .map(|row| row.connection)
-            .collect();
+        let shown = Shown::by(census);
         let expired = census.at.minus(FIN_WAIT2_LENGTH + TIME_WAIT_LENGTH + SLACK);
         let missing = std::mem::take(&mut self.missing);
         self.entries.retain(|connection, entry| {
-            let stays = match looked_into.get(&connection.netns) {
-                Some(&dumped) if entry.entered < dumped && !there.contains(connection) => {
-                    self.missing.insert(*connection);
-                    !missing.contains(connection)
-                }
-                Some(_) => true,
-                None => entry.entered >= expired,
+            let stays = if shown.lacks(connection, entry) {
+                self.missing.insert(*connection);
+                !missing.contains(connection)
+            } else {
+                shown.dumped.contains_key(&connection.netns) || entry.entered >= expired
             };
             if !stays {
                 self.missing.remove(connection);
@@ -171,9 +161,40 @@ impl Ledger {
         self.early.clear();
     }
 
+    /// Whose those are that the census does not show. Once the records made before it have been taken in, they have left
+    /// without being seen to.
+    pub(super) fn gone(&self, census: &Census) -> impl Iterator<Item = Owner> {
+        let shown = Shown::by(census);
+        let gone = self.entries.iter().filter(move |(connection, entry)| shown.lacks(connection, entry));
+        gone.map(|(_, entry)| entry.owner)
+    }
+
     /// Connections that found no room.
     #[must_use]
     pub(super) const fn evicted(&self) -> u64 {
         self.evicted
+    }
+}
+
+/// The timewait sockets a census shows.
+struct Shown {
+    /// When the namespaces were dumped that the census looked into
+    dumped: HashMap<Netns, Timestamp>,
+    timewait: HashSet<Connection>,
+}
+
+impl Shown {
+    fn by(census: &Census) -> Self {
+        let rows = census.namespaces.iter().flat_map(|namespace| &namespace.rows);
+        Self {
+            dumped: census.namespaces.iter().map(|namespace| (namespace.netns, namespace.at)).collect(),
+            timewait: rows.filter(|row| row.substate().is_some()).map(|row| row.connection).collect(),
+        }
+    }
+
+    /// Whether it would be among them, had it not left.
+    fn lacks(&self, connection: &Connection, entry: &Entry) -> bool {
+        self.dumped.get(&connection.netns).is_some_and(|dumped| entry.entered < *dumped)
+            && !self.timewait.contains(connection)
     }
 }

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 pub use limits::Limits;
 pub use ports::Peak;
-pub use turnover::{Closes, Left};
+pub use turnover::{Closes, Left, Turnover};
 
 use self::{
     failures::{ConnectKey, HoldersSeen, Place, RefusedKey, RefusedTally, ResetKey, Tally},
@@ -28,13 +28,12 @@ use self::{
     listeners::Listeners,
     older::Older,
     ports::PortHistory,
-    turnover::Turnover,
 };
 use crate::{
     model::{
-        Census, Connection, Ending, Event, HeldOptions, Netns, OpenKind, Process, ProcessKey, RefusedCall, Retraction,
-        SocketHolders, SocketRow, Task, TcpState, TimeWaitChange, TimeWaitEvent, TimeWaitMade, TimeWaitSubstate,
-        Timestamp, Transition,
+        Census, Connection, Ending, Event, HeldOptions, Leaving, Netns, OpenKind, Process, ProcessKey, RefusedCall,
+        Retraction, SocketHolders, SocketRow, Task, TcpState, TimeWaitChange, TimeWaitEvent, TimeWaitMade,
+        TimeWaitSubstate, Timestamp, Transition,
     },
     ports::Route,
 };
@@ -428,27 +427,20 @@ impl State {
         self.processes.get(&key)
     }
 
-    /// Every process that closed connections, with what it did.
-    pub fn closes(&self) -> impl Iterator<Item = (ProcessKey, &Closes)> {
-        self.turnover.by_process()
+    /// What became of everybody's connections, as far as it was seen.
+    #[must_use]
+    pub const fn turnover(&self) -> &Turnover {
+        &self.turnover
     }
 
-    /// Connections that entered TIME_WAIT during the session, whoever's they are.
+    /// The same at a census before which everything has been taken in: what it does not show has left.
     #[must_use]
-    pub fn entered(&self) -> u64 {
-        self.turnover.all().map(|closes| closes.entered).sum()
-    }
-
-    /// FIN_WAIT2 minisockets of the session that became TIME_WAIT, where that is observed.
-    #[must_use]
-    pub fn became_time_wait(&self) -> u64 {
-        self.turnover.all().map(|closes| closes.became).sum()
-    }
-
-    /// Timewait sockets that left during the session, by reason; of all that were there, also before it.
-    #[must_use]
-    pub fn left(&self) -> Left {
-        self.turnover.all_left()
+    pub fn turnover_at(&self, census: &Census) -> Turnover {
+        let mut turnover = self.turnover.clone();
+        for owner in self.ledger.gone(census) {
+            turnover.left(owner, Leaving::Unseen);
+        }
+        turnover
     }
 
     /// Refused bind() and listen().

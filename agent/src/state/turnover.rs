@@ -24,8 +24,8 @@ pub struct Closes {
 }
 
 /// [`Closes`] of everybody.
-#[derive(Debug, Default)]
-pub(super) struct Turnover {
+#[derive(Clone, Debug, Default)]
+pub struct Turnover {
     of: HashMap<ProcessKey, Closes>,
     /// Of connections that are nobody's
     unowned: Closes,
@@ -50,17 +50,31 @@ impl Turnover {
         *self.older.entry(why).or_default() += 1;
     }
 
-    pub(super) fn by_process(&self) -> impl Iterator<Item = (ProcessKey, &Closes)> {
+    /// Every process that closed connections, with what it did.
+    pub fn by_process(&self) -> impl Iterator<Item = (ProcessKey, &Closes)> {
         self.of.iter().map(|(key, closes)| (*key, closes))
     }
 
     /// Everybody's, and nobody's.
-    pub(super) fn all(&self) -> impl Iterator<Item = &Closes> {
+    fn all(&self) -> impl Iterator<Item = &Closes> {
         self.of.values().chain([&self.unowned])
     }
 
-    /// Timewait sockets that left, whoever's and however old they were.
-    pub(super) fn all_left(&self) -> Left {
+    /// Connections that entered TIME_WAIT during the session, whoever's they are.
+    #[must_use]
+    pub fn entered(&self) -> u64 {
+        self.all().map(|closes| closes.entered).sum()
+    }
+
+    /// FIN_WAIT2 minisockets of the session that became TIME_WAIT, where that is observed.
+    #[must_use]
+    pub fn became_time_wait(&self) -> u64 {
+        self.all().map(|closes| closes.became).sum()
+    }
+
+    /// Timewait sockets that left during the session, by reason; of all that were there, also before it.
+    #[must_use]
+    pub fn all_left(&self) -> Left {
         let mut sum = self.older.clone();
         for (why, count) in self.all().flat_map(|closes| &closes.left) {
             *sum.entry(*why).or_default() += count;

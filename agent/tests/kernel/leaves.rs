@@ -137,7 +137,7 @@ fn closes(events: &[Event], who: &Fork) -> Closes {
     for event in events {
         state.feed(Input::Event(event.clone()));
     }
-    state.closes().find(|(key, _)| *key == who.key).map(|(_, closes)| closes.clone()).unwrap_or_default()
+    state.turnover().by_process().find(|(key, _)| *key == who.key).map(|(_, closes)| closes.clone()).unwrap_or_default()
 }
 
 /// No timewait socket of the scene has gone, by its events and by the kernel's count.

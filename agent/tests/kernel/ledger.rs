@@ -99,13 +99,9 @@ fn twenty_thousand_connections() -> Outcome {
         entered += process.entered;
         let there = process.sockets + process.fin_wait2;
         let left: u64 = process.left.values().sum();
-        if rung::is_upper(Observed::TimeWaitLeft)? {
-            assert_eq!(process.entered, left + there, "{process:#?}");
-            assert_eq!(process.left.get(&Leaving::Unexplained), None, "{process:#?}");
-            unseen += process.left.get(&Leaving::Unseen).copied().unwrap_or_default();
-        } else {
-            assert!(process.entered >= there, "{process:#?}");
-        }
+        assert_eq!(process.entered, left + there, "{process:#?}");
+        assert_eq!(process.left.get(&Leaving::Unexplained), None, "{process:#?}");
+        unseen += process.left.get(&Leaving::Unseen).copied().unwrap_or_default();
     }
     match rung::of(Observed::TimeWaitLeft)? {
         Rung::Fentry => assert_eq!(unseen, 0),
