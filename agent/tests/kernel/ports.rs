@@ -10,7 +10,7 @@ use std::{
 
 use firstfin::{
     model::{Call, ConnectFailure, Name},
-    report::{Finding, HolderKind, PortOutcome, PortUse, ProcessInfo, Report, Severity},
+    report::{HolderKind, PortOutcome, PortUse, ProcessInfo, Report, Severity},
 };
 use jiff::Timestamp;
 use libtest_mimic::{Failed, Trial};
@@ -19,7 +19,7 @@ use crate::{
     actor::{Actor, Family, Listener, SocketOption, establish},
     case::{Outcome, alone, lesser, trials},
     readers::kernel_is_at_least,
-    scene::{Scene, errno_of},
+    scene::{Scene, errno_of, finding},
     watch::{self, NO_EVENT, Wishes},
 };
 
@@ -49,12 +49,6 @@ fn range(scene: &Scene<'_>, first: u16, last: u16) -> Outcome {
 fn towards<'a>(report: &'a Report, scene: &Scene<'_>, remote: SocketAddr) -> Result<&'a PortUse, Failed> {
     let found = report.ports.towards(scene.net.id(), &remote.to_string());
     found.ok_or_else(|| format!("nothing of {remote} in {:#?}", report.ports).into())
-}
-
-fn finding<'a>(report: &'a Report, id: &str, who: &Actor) -> Result<&'a Finding, Failed> {
-    let is_its = |finding: &&Finding| finding.id == id && is(finding.process.as_ref(), who);
-    let found = report.findings.iter().find(is_its);
-    found.ok_or_else(|| format!("no {id} of {:?} in {:#?}", who.who(), report.findings).into())
 }
 
 fn is(process: Option<&ProcessInfo>, who: &Actor) -> bool {
@@ -142,7 +136,7 @@ fn churn_until_none_is_left() -> Outcome {
     let elapsed = (failed_at - made_at).total(jiff::Unit::Second)? - halfway.session.duration_s;
     let seconds = forecast.seconds.ok_or("no seconds")?;
     assert!((seconds - elapsed).abs() <= 0.2 * elapsed, "forecast {seconds} s, it took {elapsed} s: {half:?}");
-    let warning = finding(&halfway, "ExhaustionForecast", &client)?;
+    let warning = finding(&halfway, "ExhaustionForecast", client.who())?;
     assert_eq!(warning.severity, Severity::Critical);
     assert_says(&warning.remedy, "net.ipv4.tcp_tw_reuse=1 (0 now)");
 
@@ -151,12 +145,12 @@ fn churn_until_none_is_left() -> Outcome {
     assert_eq!(end.second_choice, u64::from(PORTS) / 2);
     let user = end.processes.first().ok_or("nobody uses them")?;
     assert!(is(user.process.as_ref(), &client) && user.time_wait == end.used, "{end:?}");
-    let critical = finding(&seen.report, "EphemeralPortExhaustion", &client)?;
+    let critical = finding(&seen.report, "EphemeralPortExhaustion", client.who())?;
     assert!(critical.summary.contains("no ephemeral port is free towards it"), "{critical:#?}");
     assert_says(&critical.evidence, "240 of 240, 0 of them by live connections, 240 in TIME_WAIT");
     assert_says(&critical.evidence, &format!("ff-churn[{}] holds 240 of them in TIME_WAIT", client.pid()));
-    assert!(finding(&seen.report, "ExhaustionForecast", &client).is_err(), "it has happened");
-    assert!(finding(&seen.report, "PoisonedPorts", &client).is_err());
+    assert!(finding(&seen.report, "ExhaustionForecast", client.who()).is_err(), "it has happened");
+    assert!(finding(&seen.report, "PoisonedPorts", client.who()).is_err());
     Ok(())
 }
 
@@ -182,7 +176,7 @@ fn bound_sockets_take_them_all() -> Outcome {
     let failure = failure.ok_or_else(|| format!("{NO_EVENT}: the connect() without a port"))?;
     assert_eq!((failure.cause, failure.count), (ConnectFailure::NoFreePort, 3), "{failure:?}");
     let place = seen.report.ports.namespace(scene.net.id()).ok_or("the namespace is not there")?;
-    let exhausted = finding(&seen.report, "EphemeralPortExhaustion", &client)?;
+    let exhausted = finding(&seen.report, "EphemeralPortExhaustion", client.who())?;
     if !kernel_is_at_least(6, 8)? {
         assert_eq!((place.poisoned, place.usable), (Some(0), Some(10)));
         lesser("sockets that are only bound are not listed before Linux 6.8: who took the ports is not named");
@@ -200,7 +194,7 @@ fn bound_sockets_take_them_all() -> Outcome {
     assert_says(&exhausted.evidence, "0 of them usable: 0 reserved, 10 bound");
     assert_says(&exhausted.evidence, &format!("{hoarding} has bound 10 of them"));
     assert_says(&exhausted.remedy, "IP_BIND_ADDRESS_NO_PORT");
-    let poisoned = finding(&seen.report, "PoisonedPorts", &hoarder)?;
+    let poisoned = finding(&seen.report, "PoisonedPorts", hoarder.who())?;
     assert_eq!(poisoned.severity, Severity::Critical);
     assert!(poisoned.summary.contains("10 of 10 ephemeral ports"), "{poisoned:#?}");
     Ok(())
@@ -230,7 +224,7 @@ fn what_failed_is_looked_at_when_it_fails() -> Outcome {
     })?;
     let used = towards(&seen.report, &scene, listener.address)?;
     assert_eq!((used.used, used.usable, used.peak_used), (0, 4, 4), "{used:?}");
-    let exhausted = finding(&seen.report, "EphemeralPortExhaustion", &client)?;
+    let exhausted = finding(&seen.report, "EphemeralPortExhaustion", client.who())?;
     assert_says(&exhausted.evidence, "0 of 4, 0 of them by live connections, 0 in TIME_WAIT; 4 were when");
     Ok(())
 }
@@ -270,7 +264,7 @@ fn usable_is_what_connect_gets() -> Outcome {
     assert!(is(user.process.as_ref(), &client) && user.live == expected, "found by its open files: {used:?}");
     let elsewhere = towards(&seen.report, &scene, other.address)?;
     assert_eq!((elsewhere.used, elsewhere.live), (1, 1), "{elsewhere:?}");
-    let exhausted = finding(&seen.report, "EphemeralPortExhaustion", &client)?;
+    let exhausted = finding(&seen.report, "EphemeralPortExhaustion", client.who())?;
     assert_says(&exhausted.remedy, "fewer connections at once");
     Ok(())
 }
@@ -323,7 +317,7 @@ fn none_to_bind() -> Outcome {
         assert_eq!(errno_of(binder.bind(socket, local(0)))?, libc::EADDRINUSE);
         Ok(())
     })?;
-    let exhausted = finding(&seen.report, "EphemeralPortExhaustion", &binder)?;
+    let exhausted = finding(&seen.report, "EphemeralPortExhaustion", binder.who())?;
     assert!(exhausted.summary.contains("cannot bind 127.0.0.1:0"), "{exhausted:#?}");
     assert_says(&exhausted.evidence, "ports of it that some socket has at the end of the session: 2");
     assert_says(&exhausted.remedy, "IP_BIND_ADDRESS_NO_PORT");
@@ -342,7 +336,7 @@ fn none_to_listen() -> Outcome {
         assert_eq!(errno_of(lazy.listen_on(socket, 1))?, libc::EADDRINUSE);
         Ok(())
     })?;
-    let exhausted = finding(&seen.report, "EphemeralPortExhaustion", &lazy)?;
+    let exhausted = finding(&seen.report, "EphemeralPortExhaustion", lazy.who())?;
     assert_eq!(exhausted.process.as_ref().map(|process| &process.comm), Some(&Name::from("ff-lazy")));
     assert!(exhausted.summary.contains("cannot listen without bind()"), "{exhausted:#?}");
     assert_says(&exhausted.remedy, "bind() to a port outside the ephemeral range");

@@ -2,9 +2,12 @@
 
 use std::{cell::RefCell, net::SocketAddr};
 
-use firstfin::model::{
-    Call, Connection, Ending, Event, OpenKind, RefusedCall, SocketOptions, Task, TimeWaitChange, TimeWaitSubstate,
-    Timestamp, Transition,
+use firstfin::{
+    model::{
+        Call, Connection, Ending, Event, OpenKind, RefusedCall, SocketOptions, Task, TimeWaitChange, TimeWaitSubstate,
+        Timestamp, Transition,
+    },
+    report::{Finding, Report},
 };
 use libtest_mimic::Failed;
 
@@ -270,4 +273,14 @@ fn connection_ends(events: &[Event]) -> usize {
         _ => false,
     };
     events.iter().filter(is_end).count()
+}
+
+/// The finding of this kind about a process.
+pub(crate) fn finding<'a>(report: &'a Report, id: &str, who: &Fork) -> Result<&'a Finding, Failed> {
+    let is_its = |finding: &&Finding| {
+        let process = finding.process.as_ref().map(|process| (process.pid, &process.comm));
+        finding.id == id && process == Some((who.key.tgid, &who.comm))
+    };
+    let found = report.findings.iter().find(is_its);
+    found.ok_or_else(|| format!("no {id} of {who:?}: {:#?}", report.findings).into())
 }

@@ -9,12 +9,12 @@ use firstfin::{
 };
 use libtest_mimic::Trial;
 
-use super::{finding, why};
+use super::why;
 use crate::{
     actor::{Family, SocketOption, establish},
     case::{Outcome, lesser, trials},
     rung,
-    scene::{Scene, errno_of},
+    scene::{Scene, errno_of, finding},
     watch::{self, Wishes},
 };
 

@@ -6,14 +6,10 @@ mod connections;
 
 use std::process::{Command, Stdio};
 
-use firstfin::{
-    model::Name,
-    report::{Finding, Report},
-    why::{Answer, BindAnswer},
-};
+use firstfin::why::{Answer, BindAnswer};
 use libtest_mimic::{Failed, Trial};
 
-use crate::{actor::Fork, netns::Net};
+use crate::netns::Net;
 
 pub(crate) fn tests() -> Vec<Trial> {
     let mut tests = binds::tests();
@@ -37,14 +33,4 @@ fn why(net: &Net, arguments: &[&str]) -> Result<Answer, Failed> {
 /// The same, of a port somebody wants to bind.
 fn why_bind(net: &Net, place: &str) -> Result<BindAnswer, Failed> {
     why(net, &[place])?.bind.ok_or_else(|| "no answer about bind()".into())
-}
-
-/// The finding of this kind about a process.
-fn finding<'a>(report: &'a Report, id: &str, who: &Fork) -> Result<&'a Finding, Failed> {
-    let is_its = |finding: &&Finding| {
-        let process = finding.process.as_ref().map(|process| (process.pid, &process.comm));
-        finding.id == id && process == Some((who.key.tgid, &who.comm as &Name))
-    };
-    let found = report.findings.iter().find(is_its);
-    found.ok_or_else(|| format!("no {id} of {who:?}: {:#?}", report.findings).into())
 }
