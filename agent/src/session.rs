@@ -23,7 +23,7 @@ use crate::{
     },
     model::{
         Call, Census, ConnectFailure, Ending, Event, HeldSocket, Name, Process, ProcessKey, RefusedCall, SocketHolders,
-        TcpState, Timestamp,
+        TcpState, Timestamp, errno,
     },
     ports::accounting,
     recording,
@@ -49,8 +49,6 @@ const SETTLE: Duration = Duration::from_millis(20);
 const SETTLE_ROUNDS: u32 = 10;
 /// Refusals whose holders are being looked for or wait for it. One that finds no room is looked for at its next time.
 const MAX_PENDING_LOOKUPS: usize = 64;
-
-const EADDRINUSE: u32 = 98;
 
 /// A session that observes.
 pub struct Session {
@@ -272,7 +270,7 @@ impl Session {
         }
         let holders = self.procfs.socket_holders();
         for (inode, processes) in holders.by_inode.into_iter().filter(|(inode, _)| wanted.contains(inode)) {
-            if let Some(process) = first_holder(&processes) {
+            if let Some(process) = processes.first() {
                 facts.socket_owners.push((inode, process.key));
                 facts.alive.insert(process.key);
                 self.feed(Input::Process(process.clone()));
@@ -334,14 +332,12 @@ impl Session {
         Ok(())
     }
 
-    /// Only EADDRINUSE for a certain port is about someone who has it.
     fn want_holders(&mut self, call: RefusedCall) {
-        let has_port = call.local.is_some_and(|local| local.port() != 0);
-        if call.errno == EADDRINUSE
-            && has_port
+        let key = RefusedKey::of(&call);
+        if key.is_about_a_holder()
             && self.pending.len() < MAX_PENDING_LOOKUPS
             && self.state.wants_holders(&call)
-            && !self.pending.iter().any(|pending| RefusedKey::of(pending) == RefusedKey::of(&call))
+            && !self.pending.iter().any(|pending| RefusedKey::of(pending) == key)
         {
             self.pending.push(call);
         }
@@ -447,14 +443,9 @@ impl Session {
 fn found_no_port(event: &Event) -> bool {
     match event {
         Event::Transition(end) => end.ending() == Some(Ending::ConnectFailed(ConnectFailure::NoFreePort)),
-        Event::Refused(call) => call.errno == EADDRINUSE && call.local.is_some_and(|local| local.port() == 0),
+        Event::Refused(call) => call.errno == errno::EADDRINUSE && call.local.is_some_and(|local| local.port() == 0),
         _ => false,
     }
-}
-
-/// Several processes have a socket open after fork(); the oldest is the one that passed it on.
-fn first_holder(processes: &[Process]) -> Option<&Process> {
-    processes.iter().min_by_key(|process| process.key.start_ticks)
 }
 
 /// Every timewait socket, and what else tells about ephemeral ports.

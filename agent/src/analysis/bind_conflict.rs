@@ -3,20 +3,19 @@
 
 use super::{counted, namespace, times, who};
 use crate::{
-    model::Call,
+    model::{Call, errno},
     report::{BindFailure, Finding, Holder, HolderKind, Refusal, Report, Severity},
     rules::Remedy,
 };
 
 const ID: &str = "BindConflict";
 const STOLEN_ID: &str = "PortStolen";
-const EADDRINUSE: u32 = 98;
 
 pub(super) fn findings(report: &Report) -> Vec<Finding> {
     report
         .bind_failures
         .iter()
-        .filter(|failure| failure.errno == EADDRINUSE && !asks_for_any_port(failure))
+        .filter(|failure| failure.errno == errno::EADDRINUSE && !asks_for_any_port(failure))
         .map(|failure| finding(report, failure))
         .collect()
 }

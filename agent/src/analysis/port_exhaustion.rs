@@ -7,13 +7,12 @@ use super::{
     times, who,
 };
 use crate::{
-    model::{Call, ConnectFailure},
+    model::{Call, ConnectFailure, errno},
     report::{BindFailure, ConnectFailures, Direction, Finding, NetnsPorts, PortUse, ProcessInfo, Report, Severity},
 };
 
 const ID: &str = "EphemeralPortExhaustion";
 const TUPLE_ID: &str = "ConnectTupleInUse";
-const EADDRINUSE: u32 = 98;
 const NO_TUPLE_LEFT: &str = "connect() wants a port that no connection from the same address to the same address and port \
                              has, one in TIME_WAIT included";
 const NO_PORT_TO_BIND: &str = "bind() to port 0 wants a port that no other socket has at this address, towards whom it may \
@@ -28,7 +27,7 @@ pub(super) fn findings(report: &Report) -> Vec<Finding> {
     let binds = report
         .bind_failures
         .iter()
-        .filter(|failure| failure.errno == EADDRINUSE && asks_for_any_port(failure))
+        .filter(|failure| failure.errno == errno::EADDRINUSE && asks_for_any_port(failure))
         .map(|failure| no_port_to_bind(report, failure));
     connects.chain(binds).collect()
 }

@@ -40,11 +40,11 @@ fn bind(procfs: &Procfs, own: Option<Netns>, place: Place, blind_spots: &mut Vec
     if held.unreadable > 0 {
         blind_spots.push(format!("the open files of {} process(es) could not be read", held.unreadable));
     }
-    let places = netns::discover(procfs.root()).namespaces;
+    let places = place.address.map(|address| (address, netns::discover(procfs.root()).namespaces));
     let found = held.namespaces.into_iter().map(|HeldInNetns { netns, sockets, settings }| {
-        let is_local = place.address.and_then(|address| {
+        let is_local = places.as_ref().and_then(|(address, places)| {
             let handle = places.iter().find(|handle| handle.netns == netns)?;
-            netns::enter(handle, || is_local(address)).ok().flatten()
+            netns::enter(handle, || is_local(*address)).ok().flatten()
         });
         Found { netns, sockets, settings, is_local }
     });

@@ -5,10 +5,13 @@ use std::collections::{HashMap, HashSet};
 use super::{
     census::{self, boottime},
     descriptors,
+    host::is_at_least,
     processes::Procfs,
     sock_diag::DumpFilter,
 };
-use crate::model::{Connection, HeldSocket, Inode, Netns, NetnsSettings, SocketHolders, SocketRow, TcpState};
+use crate::model::{
+    Connection, HeldOptions, HeldSocket, Inode, Netns, NetnsSettings, ProcessKey, SocketHolders, SocketRow, TcpState,
+};
 
 /// The sockets of one network namespace that have the port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,21 +48,14 @@ pub fn at_port(procfs: &Procfs, holders: &SocketHolders, port: u16, netns: Optio
         let mut rows = namespace.rows;
         rows.retain(|row| row.connection.local.port() == port && row.state != TcpState::Close);
         rows.append(&mut bound.remove(&namespace.netns).unwrap_or_default());
-        HeldInNetns {
-            netns: namespace.netns,
-            sockets: rows.into_iter().map(|row| held(procfs, row, holders)).collect(),
-            settings: namespace.settings,
-        }
+        HeldInNetns { netns: namespace.netns, sockets: held(procfs, rows, holders), settings: namespace.settings }
     });
     Held { namespaces: namespaces.collect(), unreachable: census.unreachable, unreadable: holders.unreadable }
 }
 
 /// Whether sock_diag lists sockets that are bound and nothing else: since Linux 6.8.
 fn lists_bound_sockets() -> bool {
-    let release = rustix::system::uname();
-    let mut numbers = release.release().to_str().unwrap_or_default().split(|byte: char| !byte.is_ascii_digit());
-    let mut next = || numbers.next().and_then(|number| number.parse::<u32>().ok());
-    (next(), next()) >= (Some(6), Some(8))
+    is_at_least(&rustix::system::uname().release().to_string_lossy(), (6, 8))
 }
 
 /// Sockets that are bound to the port and nothing else, for kernels that do not list them: of every socket that somebody
@@ -97,16 +93,37 @@ fn bound_only(
     rows
 }
 
-fn held(procfs: &Procfs, row: SocketRow, holders: &SocketHolders) -> HeldSocket {
-    let mut processes = row.inode.and_then(|inode| holders.by_inode.get(&inode).cloned()).unwrap_or_default();
-    // Of those that have it after fork() the oldest is the one that passed it on.
-    processes.sort_by_key(|process| (process.key.start_ticks, process.key.tgid));
-    let options = row.inode.and_then(|inode| {
-        processes
-            .iter()
-            .find_map(|process| descriptors::socket_options(procfs, process.key, &[inode].into()).remove(&inode))
+fn held(procfs: &Procfs, rows: Vec<SocketRow>, holders: &SocketHolders) -> Vec<HeldSocket> {
+    let sockets = rows.into_iter().map(|row| {
+        let processes = row.inode.and_then(|inode| holders.by_inode.get(&inode).cloned()).unwrap_or_default();
+        HeldSocket { row, processes, options: HeldOptions::default() }
     });
-    HeldSocket { row, processes, options: options.unwrap_or_default() }
+    let mut sockets: Vec<HeldSocket> = sockets.collect();
+    let options = options(procfs, &sockets);
+    for socket in &mut sockets {
+        let known = socket.row.inode.and_then(|inode| options.get(&inode));
+        socket.options = known.copied().unwrap_or_default();
+    }
+    sockets
+}
+
+/// The options of these sockets, by the first process that lets them be read. The descriptors of a process, which may be
+/// as many as its connections, are gone through once.
+fn options(procfs: &Procfs, sockets: &[HeldSocket]) -> HashMap<Inode, HeldOptions> {
+    let mut by_process: HashMap<ProcessKey, HashSet<Inode>> = HashMap::new();
+    for socket in sockets {
+        for process in &socket.processes {
+            by_process.entry(process.key).or_default().extend(socket.row.inode);
+        }
+    }
+    let mut known = HashMap::new();
+    for (process, mut wanted) in by_process {
+        wanted.retain(|inode| !known.contains_key(inode));
+        if !wanted.is_empty() {
+            known.extend(descriptors::socket_options(procfs, process, &wanted));
+        }
+    }
+    known
 }
 
 #[cfg(test)]

@@ -154,6 +154,13 @@ impl HostFacts {
     }
 }
 
+/// Whether a release (`uname -r`) is of this version, major and minor, or a later one. One without numbers is not.
+#[must_use]
+pub fn is_at_least(release: &str, version: (u32, u32)) -> bool {
+    let mut numbers = release.split(|digit: char| !digit.is_ascii_digit()).map(|number| number.parse::<u32>().ok());
+    numbers.next().flatten().zip(numbers.next().flatten()).is_some_and(|release| release >= version)
+}
+
 fn capabilities() -> Capabilities {
     let effective = rustix::thread::capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
     let has = |capability| effective.contains(capability);

@@ -104,6 +104,9 @@ impl Procfs {
                 Err(_) => holders.unreadable += 1,
             }
         }
+        for processes in holders.by_inode.values_mut() {
+            processes.sort_by_key(|process| (process.key.start_ticks, process.key.tgid));
+        }
         holders
     }
 

@@ -70,7 +70,8 @@ pub struct NetnsSettings {
 /// Who holds which socket, by a walk over every process's descriptors.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SocketHolders {
-    /// The processes that have a descriptor of the socket open; more than one after fork() or SCM_RIGHTS
+    /// The processes that have a descriptor of the socket open; more than one after fork() or SCM_RIGHTS. Oldest first:
+    /// that one has passed it on. (Recordings of older versions have them in no order)
     pub by_inode: std::collections::HashMap<Inode, Vec<Process>>,
     /// Processes whose descriptors could not be read
     pub unreadable: u64,

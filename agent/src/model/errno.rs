@@ -3,6 +3,10 @@
 //! Only those that bind(2), listen(2), connect(2) and TCP itself can set. Any other is shown by its number: a wrong
 //! name would be worse than none.
 
+/// The address is in use, include/uapi/asm-generic/errno.h: what bind() and listen() say of a conflict, and of a search for
+/// any port that found none.
+pub const EADDRINUSE: u32 = 98;
+
 /// Name of an errno (a positive number, as the kernel counts them on this architecture): `EADDRINUSE`, or `errno 4711`
 /// if it is none of TCP's.
 #[must_use]

@@ -15,7 +15,6 @@ use crate::{
     },
 };
 
-const EADDRINUSE: u32 = 98;
 /// Holders listed for a refused port, at most.
 const MAX_HOLDERS: usize = 8;
 
@@ -62,7 +61,7 @@ fn bind_failure(key: &RefusedKey, tally: &RefusedTally, last: ProcessKey, namer:
         holders_omitted,
         holders_unknown: match &tally.holders {
             HoldersSeen::Failed(why) => Some(why.clone()),
-            HoldersSeen::NotLooked if is_about_a_holder(key) => {
+            HoldersSeen::NotLooked if key.is_about_a_holder() => {
                 Some("it was not looked for: too many other ports were refused at the same time".to_owned())
             }
             HoldersSeen::Found(_) | HoldersSeen::NotLooked => None,
@@ -70,11 +69,6 @@ fn bind_failure(key: &RefusedKey, tally: &RefusedTally, last: ProcessKey, namer:
         refusal,
         remedies,
     }
-}
-
-/// Only EADDRINUSE for a certain port is about someone who has it.
-fn is_about_a_holder(key: &RefusedKey) -> bool {
-    key.errno == EADDRINUSE && key.local.is_some_and(|local| local.port() != 0)
 }
 
 /// What the kernel's rule says of a request.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     model::{
         Asker, Call, ConnectFailure, Connection, HeldOptions, Name, Netns, OpenKind, ProcessKey, RefusedCall, Reset,
-        SocketOptions, TcpState,
+        SocketOptions, TcpState, errno,
     },
     rules::{self, HolderState},
 };
@@ -82,6 +82,14 @@ impl RefusedKey {
     #[must_use]
     pub fn of(call: &RefusedCall) -> Self {
         Self { netns: call.netns, call: call.call, local: call.local, errno: call.errno, comm: call.task.comm.clone() }
+    }
+}
+
+impl RefusedKey {
+    /// Whether somebody has what was asked for: EADDRINUSE for a certain port. For port 0 it means that none was found.
+    #[must_use]
+    pub fn is_about_a_holder(&self) -> bool {
+        self.errno == errno::EADDRINUSE && self.local.is_some_and(|local| local.port() != 0)
     }
 }
 

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    model::{Netns, NetnsCensus, TcpState},
+    model::{Netns, NetnsCensus},
     ports::accounting::account,
 };
 
@@ -47,13 +47,8 @@ pub struct PortsLeft {
 /// Counts the ports of a namespace's dump that are left towards `remote`.
 #[must_use]
 pub fn connect(remote: SocketAddr, namespace: &NetnsCensus) -> ConnectAnswer {
-    let served = |port: u16| {
-        namespace.rows.iter().any(|row| row.state == TcpState::Listen && row.connection.local.port() == port)
-    };
-    let accounting = account(namespace, |row| {
-        // A connection of a listener here was not made by connect().
-        served(row.connection.local.port()).then_some(crate::model::OpenKind::Passive)
-    });
+    // Who opened a connection is not known here; those of a listener are at its port, which is not counted.
+    let accounting = account(namespace, |_| None);
     let usable = accounting.space.as_ref().map(|space| u64::from(space.usable()));
     let mut from: Vec<PortsLeft> = accounting
         .routes

@@ -13,7 +13,7 @@ pub(super) use self::ladders::functions;
 use self::ladders::{Fit, LADDERS, Ladder, Need, Pick};
 use super::{
     StartError,
-    host::{Answer, BTF_PATH, HostFacts, TRACEFS_PATH, Tracefs},
+    host::{Answer, BTF_PATH, HostFacts, TRACEFS_PATH, Tracefs, is_at_least},
 };
 use crate::report::Hook;
 
@@ -303,7 +303,7 @@ fn choose_one(pick: &Pick, facts: &HostFacts) -> Result<Program, String> {
 
 /// Since 7.0 a program on a raw tracepoint may lose the CPU (include/linux/tracepoint.h).
 fn has_preemptible_tracepoints(facts: &HostFacts) -> bool {
-    facts.kernel.split('.').next().and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major >= 7)
+    is_at_least(&facts.kernel, (7, 0))
 }
 
 /// Why the host does not meet a need, if it does not.
