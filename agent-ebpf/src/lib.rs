@@ -10,15 +10,17 @@
 
 mod config;
 mod counters;
+mod histogram;
 pub mod names;
 mod record;
 
 pub use config::{Bit, Config, Filter, Offsets};
 pub use counters::Counter;
+pub use histogram::{SEARCH_BUCKETS, search_bucket, search_bucket_end_us};
 pub use record::{
     Address, Call, Header, RecordKind, SocketFacts, SyscallRecord, Task, TaskRecord, TimeWaitChange, TimeWaitRecord,
     TransitionRecord, ask_flag, conn_flag, task_flag, timewait_state,
 };
 
 /// Version of everything in this crate. The programs carry it as a global; the agent refuses an object of another one.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;

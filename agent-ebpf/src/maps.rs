@@ -1,6 +1,6 @@
 //! Every map, with the reason for its size.
 
-use agent_ebpf::{Counter, Task};
+use agent_ebpf::{Counter, SEARCH_BUCKETS, Task};
 use aya_ebpf::{
     bindings::BPF_ANY,
     macros::map,
@@ -64,26 +64,42 @@ pub(crate) struct PendingCall {
     pub(crate) uid: u32,
 }
 
-/// What goes on with timewait sockets on this CPU: where a timewait socket is taken away tells why. All of it happens
-/// with softirqs disabled, so nothing comes between a note and the moment it is read.
+/// What goes on with a timewait socket on this CPU: where it is taken away tells why. All of it happens with softirqs
+/// disabled, so nothing comes between a note and the moment it is read, and one at a time is enough. A note that nobody
+/// came to read goes with the next one.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Notes {
-    /// The timewait socket whose timer runs
-    pub(crate) expiring: u64,
-    /// The one `tcp_twsk_unique()` has given to a connect()
-    pub(crate) reused: u64,
-    /// The one a segment has arrived for, while `tcp_timewait_state_process()` looks at it
-    pub(crate) looked_at: u64,
-    /// Its substate before
-    pub(crate) substate: u64,
-    /// The one `tcp_timewait_state_process()` has found a SYN or a reason for a RST for, and which
-    pub(crate) judged: u64,
-    pub(crate) verdict: u64,
+    /// The timewait socket, 0 for none
+    pub(crate) timewait: u64,
     /// When, `CLOCK_BOOTTIME` in nanoseconds
-    pub(crate) judged_ns: u64,
+    pub(crate) noted_ns: u64,
+    /// What goes on with it
+    pub(crate) what: Doing,
+    /// Its substate when a segment arrived for it
+    pub(crate) substate: u8,
+    /// 1: the segment is a SYN
+    pub(crate) is_syn: u8,
     /// 1: `inet_twsk_alloc()` has just returned nothing
-    pub(crate) refused: u64,
+    pub(crate) is_refused: u8,
+}
+
+/// See [`Notes::what`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Doing {
+    /// What a map begins with
+    Nothing = 0,
+    /// Its timer runs
+    Expires = 1,
+    /// `tcp_twsk_unique()` looks whether a connect() may have its four numbers, or has given them
+    Reuses = 2,
+    /// `tcp_timewait_state_process()` looks at a segment
+    Receives = 3,
+    /// It has found a SYN that may have the four numbers
+    TakesSyn = 4,
+    /// It has found a reason for a RST
+    SendsReset = 5,
 }
 
 /// The arguments of a function a thread is in, for where it returns.
@@ -101,6 +117,10 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
 
 #[map]
 pub(crate) static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT, 0);
+
+/// How often connect() looked for a port for how long, by `search_bucket()`.
+#[map]
+pub(crate) static SEARCHES: PerCpuArray<u64> = PerCpuArray::with_max_entries(SEARCH_BUCKETS, 0);
 
 /// Preallocated, and not an LRU: an owner must never vanish silently. A full table is counted. About 20 MB; the agent
 /// sets the size it wants at load.

@@ -107,6 +107,8 @@ pub mod conn_flag {
     pub const FIN_FIRST: u32 = 1 << 6;
     /// The remote side's FIN was seen first
     pub const FIN_SECOND: u32 = 1 << 7;
+    /// Its SYN was answered for an earlier connection, and a RST was sent (RFC 9293, 3.10.7.3)
+    pub const SYN_REJECTED: u32 = 1 << 8;
 }
 
 /// What a socket looked like when the record was written. The agent, not the program, says what it means.
@@ -292,6 +294,8 @@ pub enum TimeWaitChange {
     NetnsGone = 8,
     /// It left in none of the ways above
     LeftUnexplained = 9,
+    /// It stays: a SYN came that cannot have its four numbers, and was answered for the connection it stands for
+    SynRejected = 10,
 }
 
 impl TimeWaitChange {
@@ -308,6 +312,7 @@ impl TimeWaitChange {
             7 => Self::Destroyed,
             8 => Self::NetnsGone,
             9 => Self::LeftUnexplained,
+            10 => Self::SynRejected,
             _ => return None,
         })
     }

@@ -120,6 +120,7 @@ fn transition(record: &TransitionRecord) -> Result<Event, DecodeError> {
             fin_received: facts.fin_received != 0,
             reset_received: has(conn_flag::RESET_RECEIVED),
             reset_sent: has(conn_flag::RESET_SENT),
+            syn_rejected: has(conn_flag::SYN_REJECTED),
             errno: facts.err,
             port_errno: u32::from(record.port_errno),
             is_shut_down: facts.shutdown & SHUTDOWN_MASK == SHUTDOWN_MASK,
@@ -155,6 +156,7 @@ fn timewait(record: &TimeWaitRecord) -> Result<Event, DecodeError> {
         .ok_or(DecodeError::BadValue { member: "change", value: u32::from(record.change) })?;
     let change = match (change, substate("substate", record.substate)?) {
         (Change::BecameTimeWait, _) => TimeWaitChange::Became,
+        (Change::SynRejected, _) => TimeWaitChange::SynRejected,
         (Change::Expired, TimeWaitSubstate::TimeWait) => TimeWaitChange::Left(Leaving::Expired),
         (Change::Expired, TimeWaitSubstate::FinWait2) => TimeWaitChange::Left(Leaving::FinNeverCame),
         (Change::Reused, _) => TimeWaitChange::Left(Leaving::Reused),

@@ -25,9 +25,8 @@ use crate::{
         Call, Census, ConnectFailure, Ending, Event, HeldSocket, Name, Process, ProcessKey, RefusedCall, SocketHolders,
         TcpState, Timestamp, errno,
     },
-    ports::accounting,
     recording,
-    report::{Host, Report, SessionFacts, build, sockets_to_name},
+    report::{Host, Report, SessionFacts, build, retain_relevant, sockets_to_name},
     rules,
     state::{
         Attribution, Input, Limits, State,
@@ -197,8 +196,8 @@ impl Session {
     /// # Errors
     /// The kernel's counters cannot be read, or the recording not be written.
     pub async fn finish(mut self, interrupted: bool) -> anyhow::Result<Report> {
-        let (census, mut facts) = self.take_stock(interrupted).await?;
-        self.name_sockets(&census, &mut facts);
+        let (mut census, mut facts) = self.take_stock(interrupted).await?;
+        self.name_sockets(&mut census, &mut facts);
         if let Some(recording) = self.recording.take() {
             recording.end(&census, &facts).context("write the recording")?;
         }
@@ -257,18 +256,23 @@ impl Session {
             malformed: self.malformed,
             alive,
             socket_owners: Vec::new(),
+            port_searches: self.programs.get_ref().port_searches()?,
         };
         Ok((census, facts))
     }
 
-    /// Looks for who has the sockets open that take ports, where ports run short. It is a walk over the open files of
-    /// every process, so it is done once, at the end.
-    fn name_sockets(&mut self, census: &Census, facts: &mut SessionFacts) {
-        let wanted = sockets_to_name(&self.state, census);
-        if wanted.is_empty() {
+    /// Looks for who has the sockets open that a report names, and for those that take ports and are not listed. It is a
+    /// walk over the open files of every process, so it is done once, at the end, and where there is a reason.
+    fn name_sockets(&mut self, census: &mut Census, facts: &mut SessionFacts) {
+        let is_out_of_ports = self.state.has_run_out_of_ports();
+        if !is_out_of_ports && sockets_to_name(&self.state, census).is_empty() {
             return;
         }
         let holders = self.procfs.socket_holders();
+        if is_out_of_ports {
+            held::add_bound_only(&self.procfs, &holders, census);
+        }
+        let wanted = sockets_to_name(&self.state, census);
         for (inode, processes) in holders.by_inode.into_iter().filter(|(inode, _)| wanted.contains(inode)) {
             if let Some(process) = processes.first() {
                 facts.socket_owners.push((inode, process.key));
@@ -451,7 +455,7 @@ fn found_no_port(event: &Event) -> bool {
 /// Every timewait socket, and what else tells about ephemeral ports.
 fn take_census(procfs: &Procfs) -> Census {
     let mut census = census::take(procfs, &DumpFilter::all(), None, &boottime);
-    census.namespaces.iter_mut().for_each(accounting::retain_relevant);
+    census.namespaces.iter_mut().for_each(retain_relevant);
     census
 }
 

@@ -60,7 +60,7 @@ fn closed(port: u16, remote: &str, ms: u64) -> Event {
 
 fn row(port: u16, remote: &str, state: TcpState) -> SocketRow {
     let inode = Some(Inode(u64::from(port)));
-    SocketRow { connection: connection(port, remote), state, time_wait_left: None, inode, uid: 0 }
+    SocketRow { connection: connection(port, remote), state, time_wait_left: None, inode, uid: 0, silent_for: None }
 }
 
 /// The timewait socket of [`closed`], `at` ms after the start.
@@ -100,6 +100,7 @@ fn facts() -> SessionFacts {
         malformed: 0,
         alive: HashSet::new(),
         socket_owners: Vec::new(),
+        port_searches: None,
     }
 }
 

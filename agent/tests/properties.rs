@@ -103,6 +103,7 @@ impl Close {
             time_wait_left: Some(left),
             inode: None,
             uid: 0,
+            silent_for: None,
         })
     }
 }
@@ -149,6 +150,7 @@ fn facts(lost: u64) -> SessionFacts {
         malformed: 0,
         alive: Default::default(),
         socket_owners: Vec::new(),
+        port_searches: None,
     }
 }
 
@@ -294,7 +296,7 @@ proptest! {
         let mut state = State::new(STARTED, Limits::default());
         state.feed(Input::Event(decode(close.record().as_bytes()).expect("well formed")));
         let at = STARTED.plus(Duration::from_secs(later_s));
-        let row = SocketRow { connection: close.connection(), state: TcpState::TimeWait, time_wait_left: Some(Duration::from_secs(59)), inode: None, uid: 0 };
+        let row = SocketRow { connection: close.connection(), state: TcpState::TimeWait, time_wait_left: Some(Duration::from_secs(59)), inode: None, uid: 0, silent_for: None };
         let census = Census { at, namespaces: vec![NetnsCensus { netns: Netns(1), at, rows: vec![row], ..NetnsCensus::default() }], unreachable: Vec::new() };
         let report = build(&state, &census, &facts(0));
         prop_assert_eq!(report.time_wait.unattributed_reasons.not_seen, 1);

@@ -106,6 +106,7 @@ fn row(port: u16) -> SocketRow {
         time_wait_left: Some(std::time::Duration::from_secs(50)),
         inode: None,
         uid: 0,
+        silent_for: None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The search for a local port: bind() and listen() that lose a conflict, connect() that finds none.
 
-use agent_ebpf::{Address, Call, Counter};
+use agent_ebpf::{Address, Call, Counter, conn_flag, search_bucket};
 use aya_ebpf::{
     bindings::BPF_ANY,
     helpers::bpf_get_current_pid_tgid,
@@ -11,7 +11,7 @@ use aya_ebpf::{
 use super::syscalls::asking;
 use crate::{
     emit,
-    maps::{ARGUMENTS, Arguments, CALLS, PendingCall, SOCKETS},
+    maps::{ARGUMENTS, Arguments, CALLS, PendingCall, SEARCHES, SOCKETS},
     socket,
 };
 
@@ -35,7 +35,8 @@ fn fexit_inet_csk_get_port(ctx: FExitContext) -> i32 {
 /// Hook: fexit `inet_hash_connect`
 /// Prototype: `int (struct inet_timewait_death_row *death_row, struct sock *sk)`
 /// Context: process
-/// Sees: connect() that finds no local port, or finds its four numbers taken; before the transition back to CLOSE
+/// Sees: connect() that finds no local port, or finds its four numbers taken, before the transition back to CLOSE; and
+/// how long it looked
 #[fexit]
 fn fexit_inet_hash_connect(ctx: FExitContext) -> i32 {
     connected(ctx.arg(1), ctx.arg::<u64>(2) as i32);
@@ -129,14 +130,21 @@ fn searched(sk: u64, port: u16, result: i32) {
     emit::refused(call, &pending, errno);
 }
 
-/// A connect() looked for a port, or for whether its four numbers are free.
+/// A connect() looked for a port, or for whether its four numbers are free. It began right after the transition to
+/// SYN_SENT (`tcp_v4_connect()`), which is where the time of the search is counted from.
 #[inline(always)]
 fn connected(sk: u64, result: i32) {
-    if result >= 0 {
-        return;
+    let Some(connection) = SOCKETS.get_ptr_mut(sk) else { return };
+    // SAFETY: the map hands out a live value, which only the CPU that holds the socket's lock changes.
+    let connection = unsafe { &mut *connection };
+    if result < 0 {
+        connection.port_errno = result.unsigned_abs() as u16;
     }
-    if let Some(connection) = SOCKETS.get_ptr_mut(sk) {
-        // SAFETY: the map hands out a live value, which only the CPU that holds the socket's lock changes.
-        unsafe { (*connection).port_errno = result.unsigned_abs() as u16 };
+    // A port that bind() chose is not looked for.
+    if connection.flags & (conn_flag::ACTIVE_OPEN | conn_flag::PORT_BOUND) == conn_flag::ACTIVE_OPEN
+        && let Some(count) = SEARCHES.get_ptr_mut(search_bucket(emit::now().wrapping_sub(connection.born_ns)))
+    {
+        // SAFETY: this CPU's own, live value.
+        unsafe { *count = (*count).wrapping_add(1) };
     }
 }

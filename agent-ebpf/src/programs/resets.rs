@@ -6,7 +6,10 @@ use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 use crate::{
     emit,
     maps::{CLAIM, SOCKETS},
+    socket,
 };
+
+const SYN_SENT: u8 = 2;
 
 /// Hook: raw tracepoint `tcp_receive_reset`
 /// Prototype: `(struct sock *sk)`, since 4.16
@@ -22,11 +25,15 @@ pub(crate) fn tcp_receive_reset(ctx: RawTracePointContext) -> i32 {
 /// Prototype: `(const struct sock *sk, const struct sk_buff *skb)`, and a reason since 6.10; `sk` may be NULL
 /// Context: either
 /// Sees: a RST for a connection: before the transition to CLOSE when a timer gives up, right after it when the
-/// connection is cut off
+/// connection is cut off; and one for a SYN-ACK or ACK that is not about the SYN that was sent
 #[raw_tracepoint(tracepoint = "tcp_send_reset")]
 pub(crate) fn tcp_send_reset(ctx: RawTracePointContext) -> i32 {
     let sk: u64 = ctx.arg(0);
     if sk == 0 {
+        return 0;
+    }
+    if socket::state(sk) == SYN_SENT {
+        mark(sk, conn_flag::SYN_REJECTED);
         return 0;
     }
     mark(sk, conn_flag::RESET_SENT);

@@ -4,7 +4,7 @@
 use super::{counted, thresholds, who};
 use crate::{
     model::Leaving,
-    report::{Finding, ProcessTimeWait, Report, Severity},
+    report::{Direction, Finding, ProcessTimeWait, Report, Severity},
 };
 
 const FIN_WAIT2_ID: &str = "FinWait2Leak";
@@ -12,7 +12,7 @@ const ASSASSINATION_ID: &str = "TimeWaitAssassination";
 
 pub(super) fn findings(report: &Report) -> Vec<Finding> {
     let processes = &report.time_wait.by_process;
-    processes.iter().flat_map(|process| [fin_wait2_leak(process), assassination(process)]).flatten().collect()
+    processes.iter().flat_map(|process| [fin_wait2_leak(process), assassination(report, process)]).flatten().collect()
 }
 
 /// Connections this side closed and the other side did not.
@@ -54,9 +54,14 @@ fn fin_wait2_leak(process: &ProcessTimeWait) -> Option<Finding> {
     })
 }
 
-/// TIME_WAIT ended by a RST: segments of the old connection may reach a new one.
-fn assassination(process: &ProcessTimeWait) -> Option<Finding> {
+/// TIME_WAIT ended by a RST: segments of the old connection may reach a new one. Those RSTs that a SYN brought about are
+/// `ResetByPortReuse`.
+fn assassination(report: &Report, process: &ProcessTimeWait) -> Option<Finding> {
+    let by_syn = report.rejected_syns.iter().filter(|syns| {
+        syns.direction == Direction::Inbound && syns.process.as_ref().is_some_and(|it| it.pid == process.process.pid)
+    });
     let killed = process.left.get(&Leaving::Reset).copied().unwrap_or_default();
+    let killed = killed.saturating_sub(by_syn.map(|syns| syns.count).sum());
     if killed < thresholds::ASSASSINATIONS {
         return None;
     }

@@ -1,13 +1,17 @@
 //! Report -> findings. Pure: a finding is a function of what the report says, so whoever has the report can check it.
 
 mod bind_conflict;
+mod blind_spot;
+mod close_wait;
 mod events_lost;
 mod hard_close;
 mod leaving;
 mod poisoned_ports;
 mod port_exhaustion;
 mod port_forecast;
+mod port_reuse;
 mod ports;
+mod shared_ports;
 mod thresholds;
 mod time_wait_buildup;
 
@@ -28,8 +32,12 @@ pub fn findings(report: &Report) -> Vec<Finding> {
     findings.extend(bind_conflict::findings(report));
     findings.extend(time_wait_buildup::findings(report));
     findings.extend(leaving::findings(report));
+    findings.extend(port_reuse::findings(report));
+    findings.extend(close_wait::findings(report));
+    findings.extend(shared_ports::findings(report));
     findings.extend(hard_close::findings(report));
     findings.extend(events_lost::findings(report));
+    findings.extend(blind_spot::findings(report));
     for finding in &mut findings {
         finding.documentation = format!("docs/findings.md#{}", finding.id.to_lowercase());
     }

@@ -39,6 +39,7 @@ fn no_free_port(report: &Report, failure: &ConnectFailures) -> Finding {
     let mut evidence =
         vec![format!("connect() to {} failed {} with {}", failure.remote, times(failure.count), failure.error)];
     evidence.extend(place.and_then(limits));
+    evidence.extend(ports::search(report));
     evidence.extend(used.map(in_use));
     evidence.extend(place.into_iter().flat_map(holders));
     match used {
@@ -199,6 +200,10 @@ fn tuple_in_use(failure: &ConnectFailures) -> Finding {
             failure.remote
         ),
         process: failure.process.clone(),
+        cause: "the port was chosen by bind() before connect() told where to, and from that port a connection to the same \
+                address and port exists, or is in TIME_WAIT and cannot be taken over (that takes TCP timestamps on both \
+                sides). It is not that ports have run out: any other one would do"
+            .to_owned(),
         evidence: vec![format!(
             "connect() failed {} with {} although a local port was bound",
             times(failure.count),

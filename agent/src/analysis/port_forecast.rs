@@ -39,6 +39,7 @@ fn of_destination(report: &Report, used: &PortUse) -> Option<Finding> {
         )
     }));
     evidence.push(format!("{} of the ports in use are from the half that connect() tries second", used.second_choice));
+    evidence.extend(ports::search(report));
     evidence.extend(place.and_then(ports::limits));
     evidence.extend(ports::users(used));
     let mut remedy = vec![

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use super::{thresholds, who};
-use crate::report::{HolderKind, NetnsPorts, PortUse};
+use crate::report::{HolderKind, NetnsPorts, PortUse, Report};
 
 /// Why a bound port is lost.
 pub(super) const PASSED_OVER: &str = "connect() passes over a port that a socket has bound or listens on, whatever the addresses (its bind bucket is not \
@@ -49,6 +49,16 @@ pub(super) fn by(place: Option<&NetnsPorts>) -> String {
     first
         .and_then(|first| first.process.as_ref())
         .map_or_else(String::new, |process| format!(", most by {}", who(process)))
+}
+
+/// How long connect() looks for a port.
+pub(super) fn search(report: &Report) -> Option<String> {
+    let search = report.ports.search.as_ref()?;
+    let (half, most) = (search.quantile_us(0.5)?, search.quantile_us(0.99)?);
+    Some(format!(
+        "of {} connect() on this host half found a port within {half} us, 99 of 100 within {most} us",
+        search.searches
+    ))
 }
 
 /// Who uses ports towards a destination.

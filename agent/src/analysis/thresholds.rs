@@ -20,5 +20,7 @@ pub(super) const SOCKETS_INFO: u64 = 1_000;
 pub(super) const HARD_CLOSES: u64 = 10;
 /// Connections of one process whose peers did not close: fewer may be slow.
 pub(super) const FIN_WAIT2: u64 = 10;
+/// Connections of one process that the other side has closed, for ten seconds or longer: fewer may be slow.
+pub(super) const CLOSE_WAIT: u64 = 10;
 /// Sockets of one process whose TIME_WAIT a RST ended.
 pub(super) const ASSASSINATIONS: u64 = 1;

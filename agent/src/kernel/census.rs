@@ -14,7 +14,7 @@ use super::{
     sock_diag::{self, DumpFilter, SockDiagError},
     sysctl,
 };
-use crate::model::{Census, Netns, NetnsCensus, Timestamp};
+use crate::model::{Census, Netns, NetnsCensus, TcpState, Timestamp};
 
 /// A dump takes some 10 ms per 30,000 sockets, in which sockets come and go: how often it is taken anew if the kernel's
 /// count moved meanwhile.
@@ -115,7 +115,12 @@ impl Look<'_> {
         let mut retries = 0;
         loop {
             let at = (self.now)();
-            let rows = sock_diag::dump(netns, self.filter)?;
+            let mut rows = sock_diag::dump(netns, self.filter)?;
+            if rows.iter().any(|row| row.state == TcpState::CloseWait) {
+                rows.retain(|row| row.state != TcpState::CloseWait);
+                let forgotten = DumpFilter { local_port: self.filter.local_port, ..DumpFilter::close_wait() };
+                rows.extend(sock_diag::dump(netns, &forgotten)?);
+            }
             let after = count();
             let kernel_time_wait = if self.filter.has_every_time_wait() {
                 let counted = rows.iter().filter(|row| row.time_wait_left.is_some()).count();

@@ -10,7 +10,8 @@ use super::{
     sock_diag::DumpFilter,
 };
 use crate::model::{
-    Connection, HeldOptions, HeldSocket, Inode, Netns, NetnsSettings, ProcessKey, SocketHolders, SocketRow, TcpState,
+    Census, Connection, HeldOptions, HeldSocket, Inode, Netns, NetnsSettings, ProcessKey, SocketHolders, SocketRow,
+    TcpState,
 };
 
 /// The sockets of one network namespace that have the port.
@@ -43,7 +44,8 @@ pub fn at_port(procfs: &Procfs, holders: &SocketHolders, port: u16, netns: Optio
     let census = census::take(procfs, &DumpFilter::port(port), only.as_ref(), &boottime);
     let listed: HashSet<Inode> =
         census.namespaces.iter().flat_map(|namespace| &namespace.rows).filter_map(|row| row.inode).collect();
-    let mut bound = if lists_bound_sockets() { HashMap::new() } else { bound_only(procfs, holders, &listed, port) };
+    let mut bound =
+        if lists_bound_sockets() { HashMap::new() } else { bound_only(procfs, holders, &listed, Some(port)) };
     let namespaces = census.namespaces.into_iter().map(|namespace| {
         let mut rows = namespace.rows;
         rows.retain(|row| row.connection.local.port() == port && row.state != TcpState::Close);
@@ -53,18 +55,31 @@ pub fn at_port(procfs: &Procfs, holders: &SocketHolders, port: u16, netns: Optio
     Held { namespaces: namespaces.collect(), unreachable: census.unreachable, unreadable: holders.unreadable }
 }
 
+/// Adds to a census the sockets that are bound and nothing else, where the kernel does not list them.
+pub fn add_bound_only(procfs: &Procfs, holders: &SocketHolders, census: &mut Census) {
+    if lists_bound_sockets() {
+        return;
+    }
+    let listed: HashSet<Inode> =
+        census.namespaces.iter().flat_map(|namespace| &namespace.rows).filter_map(|row| row.inode).collect();
+    let mut bound = bound_only(procfs, holders, &listed, None);
+    for namespace in &mut census.namespaces {
+        namespace.rows.append(&mut bound.remove(&namespace.netns).unwrap_or_default());
+    }
+}
+
 /// Whether sock_diag lists sockets that are bound and nothing else: since Linux 6.8.
 fn lists_bound_sockets() -> bool {
     is_at_least(&rustix::system::uname().release().to_string_lossy(), (6, 8))
 }
 
-/// Sockets that are bound to the port and nothing else, for kernels that do not list them: of every socket that somebody
+/// Sockets that are bound to the port, or to any, and nothing else, for kernels that do not list them: of every socket that somebody
 /// has open it is asked what it is.
 fn bound_only(
     procfs: &Procfs,
     holders: &SocketHolders,
     listed: &HashSet<Inode>,
-    port: u16,
+    port: Option<u16>,
 ) -> HashMap<Netns, Vec<SocketRow>> {
     let mut by_process: HashMap<_, HashSet<Inode>> = HashMap::new();
     for (inode, processes) in holders.by_inode.iter().filter(|(inode, _)| !listed.contains(inode)) {
@@ -75,7 +90,7 @@ fn bound_only(
     let mut rows: HashMap<Netns, Vec<SocketRow>> = HashMap::new();
     for ((process, uid), inodes) in by_process {
         for (inode, bound) in descriptors::bound_sockets(procfs, process, &inodes) {
-            if bound.local.port() == port {
+            if port.is_none_or(|port| port == bound.local.port()) {
                 let unspecified = match bound.local {
                     std::net::SocketAddr::V4(_) => (std::net::Ipv4Addr::UNSPECIFIED, 0).into(),
                     std::net::SocketAddr::V6(_) => (std::net::Ipv6Addr::UNSPECIFIED, 0).into(),
@@ -86,6 +101,7 @@ fn bound_only(
                     time_wait_left: None,
                     inode: Some(inode),
                     uid: bound.uid.or(uid).unwrap_or_default(),
+                    silent_for: None,
                 });
             }
         }

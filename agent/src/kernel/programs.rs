@@ -6,7 +6,7 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd},
 };
 
-use agent_ebpf::{ABI_VERSION, Config, Counter, Filter, names};
+use agent_ebpf::{ABI_VERSION, Config, Counter, Filter, SEARCH_BUCKETS, names};
 use anyhow::{Context as _, anyhow};
 use aya::{
     Ebpf, EbpfLoader,
@@ -20,7 +20,7 @@ use zerocopy::IntoBytes as _;
 use super::{
     StartError,
     host::HostFacts,
-    plan::{self, Attachment, Plan, Program, Rung},
+    plan::{self, Attachment, Observed, Plan, Program, Rung},
     processes::Procfs,
     tracefs,
 };
@@ -85,6 +85,7 @@ pub struct Programs {
     plan: Plan,
     ring: RingBuf<MapData>,
     counters: PerCpuArray<MapData, u64>,
+    searches: PerCpuArray<MapData, u64>,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
     /// Holds the programs, their links and the other maps
     ebpf: Ebpf,
@@ -158,10 +159,31 @@ impl Programs {
         })
     }
 
+    /// How often connect() looked for a port for how long, by [`search_bucket`](agent_ebpf::search_bucket), whatever the
+    /// filter; none where it is not observed.
+    ///
+    /// # Errors
+    /// The histogram cannot be read.
+    pub fn port_searches(&self) -> anyhow::Result<Option<Vec<u64>>> {
+        if !matches!(self.plan.rung(Observed::NoFreePort), Rung::Fentry | Rung::Kprobe) {
+            return Ok(None);
+        }
+        let count = |bucket| self.searches.get(&bucket, 0).map(|values| values.iter().sum());
+        let counts: Result<Vec<u64>, _> = (0..SEARCH_BUCKETS).map(count).collect();
+        counts.map(Some).context("read how long connect() looked for ports")
+    }
+
     /// Calls the kernel skipped because the same program was running on that CPU, of programs that `counts`.
     fn skipped(&self, counts: impl Fn(&str) -> bool) -> u64 {
         let programs = self.ebpf.programs().filter(|(name, _)| counts(name));
-        programs.filter_map(|(_, program)| recursion_misses(program.fd().ok()?.as_fd())).sum()
+        let skipped = programs.filter_map(|(name, program)| {
+            let skipped = recursion_misses(program.fd().ok()?.as_fd())?;
+            if skipped > 0 {
+                log::debug!("{name} was skipped {skipped} times");
+            }
+            Some(skipped)
+        });
+        skipped.sum()
     }
 }
 
@@ -227,6 +249,7 @@ fn load_and_attach(mut plan: Plan, settings: &Settings) -> anyhow::Result<Progra
     let log = EbpfLogger::init(&mut ebpf).inspect_err(|error| log::debug!("no log of the programs: {error}")).ok();
     let ring = RingBuf::try_from(ebpf.take_map(names::EVENTS).context("the object has no ring buffer")?)?;
     let counters = PerCpuArray::try_from(ebpf.take_map(names::COUNTERS).context("the object has no counters")?)?;
+    let searches = PerCpuArray::try_from(ebpf.take_map(names::SEARCHES).context("the object has no histogram")?)?;
 
     let types = KernelTypes::default();
     for number in 0..plan.steps.len() {
@@ -240,7 +263,7 @@ fn load_and_attach(mut plan: Plan, settings: &Settings) -> anyhow::Result<Progra
             plan.fall(number, format!("{error:#}"));
         }
     }
-    Ok(Programs { plan, ring, counters, log, ebpf })
+    Ok(Programs { plan, ring, counters, searches, log, ebpf })
 }
 
 /// Before 5.11 the kernel charges maps to RLIMIT_MEMLOCK, and the usual 64 kB are not enough. Since then it does not, so

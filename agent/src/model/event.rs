@@ -49,6 +49,10 @@ pub struct SocketFacts {
     pub reset_received: bool,
     /// A RST was sent before the transition
     pub reset_sent: bool,
+    /// The other side answered the SYN for an earlier connection of the same four numbers, and was sent a RST (RFC 9293,
+    /// 3.10.7.3); the SYN is then sent again
+    #[serde(default)]
+    pub syn_rejected: bool,
     /// `sk_err`, 0 for none
     pub errno: u32,
     /// What the search for a local port came back with; 0 for none, or not observed

@@ -84,6 +84,10 @@ pub struct SocketRow {
     pub inode: Option<Inode>,
     /// Owner's user id as sock_diag says it; 0 for a timewait socket, whatever its owner was
     pub uid: u32,
+    /// How long nothing has come from the other side (`tcpi_last_ack_recv`); asked of sockets in CLOSE_WAIT only, which
+    /// have been so for at least as long
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silent_for: Option<Duration>,
 }
 
 impl SocketRow {

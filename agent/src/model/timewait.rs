@@ -39,6 +39,8 @@ pub struct TimeWaitEvent {
 pub enum TimeWaitChange {
     /// The peer's FIN came: a FIN_WAIT2 minisocket is in TIME_WAIT from here on
     Became,
+    /// It stays: a SYN came that may not have its four numbers, and was answered for the connection it stands for
+    SynRejected,
     /// It is gone
     Left(Leaving),
 }

@@ -126,6 +126,9 @@ pub(super) fn quiet() -> Report {
         ports: Ports::default(),
         bind_failures: Vec::new(),
         connect_failures: Vec::new(),
+        rejected_syns: Vec::new(),
+        close_wait: Vec::new(),
+        shared_ports: Vec::new(),
         resets: Vec::new(),
         findings: Vec::new(),
     }
@@ -221,6 +224,7 @@ pub(super) fn full() -> Report {
                 level: None,
             }),
         }],
+        search: None,
         destinations_omitted: 12,
         rates_evicted: 0,
     };

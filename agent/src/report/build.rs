@@ -9,12 +9,12 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ConnectFailures, Destination, Direction, Events, Hook, Host, Lost, NetnsTimeWait, ProcessInfo, ProcessTimeWait,
-    Report, Resets, SCHEMA, Session, TimeWait, UnattributedReasons, conflicts, ports,
+    Destination, Direction, Events, Hook, Host, Lost, NetnsTimeWait, ProcessInfo, ProcessTimeWait, Report, SCHEMA,
+    Session, TimeWait, UnattributedReasons, close_wait, conflicts, failures, ports, sharing,
 };
 use crate::{
     analysis,
-    model::{Census, Inode, Name, Netns, ProcessKey, TimeWaitSubstate, errno},
+    model::{Census, Inode, Name, Netns, ProcessKey, TimeWaitSubstate},
     state::{Attribution, Closes, Reason, State, failures::Place},
 };
 
@@ -49,6 +49,9 @@ pub struct SessionFacts {
     /// Who has the sockets of [`sockets_to_name`](super::sockets_to_name) open, where that could be found out
     #[serde(default)]
     pub socket_owners: Vec<(Inode, ProcessKey)>,
+    /// How often connect() looked for a port for how long, by [`search_bucket`](agent_ebpf::search_bucket)
+    #[serde(default)]
+    pub port_searches: Option<Vec<u64>>,
 }
 
 /// Makes the report of a session out of what is known, and what is there now.
@@ -81,8 +84,11 @@ pub fn build(state: &State, census: &Census, facts: &SessionFacts) -> Report {
         time_wait: time_wait(state, census, facts.duration, &namer, has_losses),
         ports: ports::build(state, census, facts, &namer),
         bind_failures: conflicts::bind_failures(state, &namer),
-        connect_failures: connect_failures(state, &namer),
-        resets: resets(state, &namer),
+        connect_failures: failures::connect_failures(state, &namer),
+        resets: failures::resets(state, &namer),
+        rejected_syns: failures::rejected_syns(state, &namer),
+        close_wait: close_wait::build(state, census, facts, &namer),
+        shared_ports: sharing::build(census, facts, &namer),
         findings: Vec::new(),
     };
     report.findings = analysis::findings(&report);
@@ -213,7 +219,7 @@ fn process_time_wait(
         .places
         .into_iter()
         .map(|(place, sockets)| {
-            let (remote, local, direction) = describe(place);
+            let (remote, local, direction) = failures::describe(place);
             Destination { remote, local, direction, sockets }
         })
         .collect();
@@ -236,52 +242,6 @@ fn process_time_wait(
         destinations,
         destinations_omitted,
     }
-}
-
-fn describe(place: Place) -> (String, Option<String>, Option<Direction>) {
-    match place {
-        Place::Outbound(remote) => (remote.to_string(), None, Some(Direction::Outbound)),
-        Place::Inbound { from, local } => (from.to_string(), Some(local.to_string()), Some(Direction::Inbound)),
-        Place::Unknown(remote) => (remote.to_string(), None, None),
-    }
-}
-
-fn connect_failures(state: &State, namer: &Namer<'_>) -> Vec<ConnectFailures> {
-    let mut failures: Vec<ConnectFailures> = state
-        .connects()
-        .iter()
-        .map(|(key, count)| ConnectFailures {
-            process: key.process.map(|process| namer.name(process, Some(key.netns))),
-            remote: describe(key.remote).0,
-            netns: key.netns,
-            cause: key.cause,
-            errno: key.errno,
-            error: if key.errno == 0 { String::new() } else { errno::name(key.errno) },
-            count: *count,
-        })
-        .collect();
-    failures.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.remote.cmp(&b.remote)).then(a.cause.cmp(&b.cause)));
-    failures
-}
-
-fn resets(state: &State, namer: &Namer<'_>) -> Vec<Resets> {
-    let mut resets: Vec<Resets> = state
-        .resets()
-        .iter()
-        .map(|(key, count)| {
-            let (remote, local, _) = describe(key.place);
-            Resets {
-                process: key.process.map(|process| namer.name(process, Some(key.netns))),
-                remote,
-                local,
-                netns: key.netns,
-                kind: key.kind,
-                count: *count,
-            }
-        })
-        .collect();
-    resets.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.remote.cmp(&b.remote)).then(a.kind.cmp(&b.kind)));
-    resets
 }
 
 /// Cuts a list to `limit` and says how much was cut off.

@@ -5,8 +5,12 @@
 //! readers, and the JSON Schema under `docs/generated/` is made from these types.
 
 mod build;
+mod close_wait;
 mod conflicts;
+mod failures;
 mod ports;
+mod relevant;
+mod sharing;
 
 use std::collections::BTreeMap;
 
@@ -16,8 +20,9 @@ use serde::{Deserialize, Serialize};
 pub use build::{SessionFacts, build};
 pub(crate) use conflicts::{Judgement, group_holders, judge};
 pub use ports::{
-    NetnsPorts, PoisonedBy, PortForecast, PortOutcome, PortRate, PortUse, PortUser, Ports, sockets_to_name,
+    NetnsPorts, PoisonedBy, PortForecast, PortOutcome, PortRate, PortSearch, PortUse, PortUser, Ports, SearchBucket,
 };
+pub use relevant::{retain_relevant, sockets_to_name};
 
 use crate::{
     model::{
@@ -50,6 +55,15 @@ pub struct Report {
     pub connect_failures: Vec<ConnectFailures>,
     /// Connections that were cut off, most frequent first
     pub resets: Vec<Resets>,
+    /// SYNs that met an earlier connection of the same addresses and ports, most frequent first
+    #[serde(default)]
+    pub rejected_syns: Vec<RejectedSyns>,
+    /// Connections the other side has closed and this side has not for ten seconds or more, most sockets first
+    #[serde(default)]
+    pub close_wait: Vec<CloseWait>,
+    /// Ports that sockets of different programs have side by side
+    #[serde(default)]
+    pub shared_ports: Vec<SharedPort>,
     /// What is wrong, worst first
     pub findings: Vec<Finding>,
 }
@@ -432,6 +446,78 @@ pub struct Resets {
     pub kind: Reset,
     /// How often
     pub count: u64,
+}
+
+/// SYNs from ports that an earlier connection of the same addresses and ports is still known by on the other side, in
+/// TIME_WAIT as a rule. They are answered for that one, the answer is answered with a RST, and the SYN is sent again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RejectedSyns {
+    /// `outbound`: who connected. `inbound`: who closed the earlier connections first, and has them in TIME_WAIT
+    pub process: Option<ProcessInfo>,
+    /// `outbound`: sent from here. `inbound`: came here, where that is observed
+    pub direction: Direction,
+    /// The other side; see [`Destination::remote`]
+    pub remote: String,
+    /// Inbound: the local address and port that is served
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local: Option<String>,
+    /// Network namespace of the socket
+    pub netns: Netns,
+    /// How often
+    pub count: u64,
+}
+
+/// Connections that the other side has closed and a process of this host has not.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CloseWait {
+    /// Who has them open; null if not known. Looked for at the end of the session, where there are ten or more
+    pub process: Option<ProcessInfo>,
+    /// The other side; see [`Destination::remote`]
+    pub remote: String,
+    /// Inbound: the local address and port that is served
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local: Option<String>,
+    /// Network namespace of the sockets
+    pub netns: Netns,
+    /// How many are in CLOSE_WAIT
+    pub sockets: u64,
+    /// Seconds for which nothing has come from the other side, of the one with the longest: it has been in CLOSE_WAIT for
+    /// at least as long
+    pub longest_s: f64,
+}
+
+/// A port that sockets of different programs have, at addresses that overlap.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SharedPort {
+    /// Network namespace of the sockets
+    pub netns: Netns,
+    /// The port
+    pub port: u16,
+    /// Who has it. Programs are told apart by executable, name and cgroup
+    pub sharers: Vec<PortSharer>,
+    /// Sharers left out
+    pub sharers_omitted: u64,
+}
+
+/// Sockets of one process at a shared port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PortSharer {
+    /// Whose; null if not known
+    pub process: Option<ProcessInfo>,
+    /// `listener` or `bound`. Bound sockets are listed by Linux 6.8 and later
+    pub kind: HolderKind,
+    /// Local address and port
+    pub local: String,
+    /// How many
+    pub sockets: u64,
+}
+
+impl PortSharer {
+    /// What tells one program from another: workers of one service are the same.
+    pub(crate) fn program(&self) -> Option<(&Name, Option<&Name>, Option<&Name>)> {
+        let process = self.process.as_ref()?;
+        Some((&process.comm, process.exe.as_ref(), process.cgroup.as_ref()))
+    }
 }
 
 /// How bad it is.

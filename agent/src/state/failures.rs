@@ -83,9 +83,7 @@ impl RefusedKey {
     pub fn of(call: &RefusedCall) -> Self {
         Self { netns: call.netns, call: call.call, local: call.local, errno: call.errno, comm: call.task.comm.clone() }
     }
-}
 
-impl RefusedKey {
     /// Whether somebody has what was asked for: EADDRINUSE for a certain port. For port 0 it means that none was found.
     #[must_use]
     pub fn is_about_a_holder(&self) -> bool {
@@ -194,6 +192,19 @@ pub struct ResetKey {
     pub place: Place,
     /// How
     pub kind: Reset,
+}
+
+/// What makes two SYNs the same that met an earlier connection of their four numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RejectedSynKey {
+    /// The process that connected or, on the other side, closed the earlier connection first
+    pub process: Option<ProcessKey>,
+    /// Namespace of the socket
+    pub netns: Netns,
+    /// The other side
+    pub place: Place,
+    /// The SYN was sent from here; else it came here
+    pub is_sent: bool,
 }
 
 /// The other side of connections, without what differs from one to the next: an inbound connection's remote port, an

@@ -42,6 +42,16 @@ pub(super) enum Owner {
     ClosedBefore,
 }
 
+impl Owner {
+    /// The process, if it is one's.
+    pub(super) const fn process(self) -> Option<ProcessKey> {
+        match self {
+            Self::Process(key) => Some(key),
+            Self::KernelThread | Self::Agent | Self::ClosedBefore => None,
+        }
+    }
+}
+
 /// What the ledger says of a timewait socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Entry {

@@ -23,7 +23,7 @@ pub use ports::Peak;
 pub use turnover::{Closes, Left, Turnover};
 
 use self::{
-    failures::{ConnectKey, HoldersSeen, Place, RefusedKey, RefusedTally, ResetKey, Tally},
+    failures::{ConnectKey, HoldersSeen, Place, RefusedKey, RefusedTally, RejectedSynKey, ResetKey, Tally},
     ledger::{Entry, Ledger, Owner, TIME_WAIT_LENGTH},
     listeners::Listeners,
     older::Older,
@@ -106,6 +106,7 @@ pub struct State {
     refused: Tally<RefusedKey, RefusedTally>,
     connects: Tally<ConnectKey, u64>,
     resets: Tally<ResetKey, u64>,
+    rejected_syns: Tally<RejectedSynKey, u64>,
     ports: PortHistory,
     received: u64,
     evicted_processes: u64,
@@ -126,6 +127,7 @@ impl State {
             refused: Tally::new(limits.failures),
             connects: Tally::new(limits.failures),
             resets: Tally::new(limits.failures),
+            rejected_syns: Tally::new(limits.failures),
             ports: PortHistory::new(limits.routes),
             received: 0,
             evicted_processes: 0,
@@ -265,6 +267,9 @@ impl State {
             self.ports.rates.note(Route::of(connection), transition.at, has_entered);
         }
         let owner = self.owner(transition, older.and_then(|older| older.owner));
+        if transition.facts.syn_rejected {
+            self.syn_rejected(self.holder_of(owner, transition, opened), connection, opened, true);
+        }
         let is_simultaneous = matches!(
             ending,
             Ending::TimeWait { simultaneous: true, .. } | Ending::TimeWaitRefused { simultaneous: true }
@@ -355,6 +360,12 @@ impl State {
                     self.turnover.of(entry.owner).became += 1;
                 }
             }
+            TimeWaitChange::SynRejected => {
+                if let Some(entry) = self.ledger.get(&event.connection, event.id) {
+                    let process = entry.owner.process();
+                    self.syn_rejected(process, &event.connection, entry.opened, false);
+                }
+            }
             TimeWaitChange::Left(why) => match self.ledger.leave(&event.connection, event.id, why) {
                 Some(entry) => self.turnover.left(entry.owner, why),
                 None if self.older.forget_timewait(&event.connection) => self.turnover.older_left(why),
@@ -367,9 +378,21 @@ impl State {
     /// Whose a timewait socket is that something happens to; none if it is nobody's that is known.
     #[must_use]
     pub fn owner_of(&self, event: &TimeWaitEvent) -> Option<&Process> {
-        match self.ledger.get(&event.connection, event.id)?.owner {
-            Owner::Process(key) => self.process(key),
-            Owner::KernelThread | Owner::Agent | Owner::ClosedBefore => None,
+        self.process(self.ledger.get(&event.connection, event.id)?.owner.process()?)
+    }
+
+    /// A SYN met an earlier connection of its four numbers.
+    fn syn_rejected(
+        &mut self,
+        process: Option<ProcessKey>,
+        connection: &Connection,
+        opened: Option<OpenKind>,
+        is_sent: bool,
+    ) {
+        let place = Place::of(connection, opened);
+        let key = RejectedSynKey { process, netns: connection.netns, place, is_sent };
+        if let Some(count) = self.rejected_syns.entry(key) {
+            *count += 1;
         }
     }
 
@@ -412,6 +435,7 @@ impl State {
             .chain(holders.filter_map(|holder| holder.owner))
             .chain(self.connects.iter().filter_map(|(key, _)| key.process))
             .chain(self.resets.iter().filter_map(|(key, _)| key.process))
+            .chain(self.rejected_syns.iter().filter_map(|(key, _)| key.process))
             .collect()
     }
 
@@ -461,6 +485,12 @@ impl State {
         &self.resets
     }
 
+    /// SYNs that met an earlier connection of their four numbers.
+    #[must_use]
+    pub const fn rejected_syns(&self) -> &Tally<RejectedSynKey, u64> {
+        &self.rejected_syns
+    }
+
     /// Who had a connection open when the session began, if it has not ended since.
     #[must_use]
     pub fn older_owner(&self, connection: &Connection) -> Option<ProcessKey> {
@@ -488,6 +518,7 @@ impl State {
             + self.refused.evicted()
             + self.connects.evicted()
             + self.resets.evicted()
+            + self.rejected_syns.evicted()
             + self.evicted_processes
     }
 }

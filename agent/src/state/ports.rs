@@ -120,6 +120,20 @@ impl State {
         routes.filter(move |route| failed.contains(&(route.netns, Place::Outbound(route.remote))))
     }
 
+    /// Namespaces in which a connect(), a bind() to port 0 or a listen() found no port.
+    pub fn out_of_ports(&self) -> impl Iterator<Item = Netns> {
+        let connects = self.connects.iter();
+        let connects = connects.filter(|(key, _)| key.cause == ConnectFailure::NoFreePort).map(|(key, _)| key.netns);
+        let calls = self.refused.iter().filter(|(key, _)| key.local.is_some_and(|local| local.port() == 0));
+        connects.chain(calls.map(|(key, _)| key.netns))
+    }
+
+    /// Whether there are any.
+    #[must_use]
+    pub fn has_run_out_of_ports(&self) -> bool {
+        self.out_of_ports().next().is_some()
+    }
+
     /// The most ephemeral ports of a namespace that a census during the session showed taken out by bound sockets.
     #[must_use]
     pub fn most_poisoned(&self, netns: Netns) -> u32 {

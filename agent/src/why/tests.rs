@@ -32,6 +32,7 @@ fn socket(local: &str, state: TcpState, processes: &[Process]) -> HeldSocket {
             time_wait_left: is_timewait.then_some(Duration::from_secs(43)),
             inode: (!is_timewait).then_some(Inode(7)),
             uid: 0,
+            silent_for: None,
         },
         processes: processes.to_vec(),
         options: HeldOptions::default(),

@@ -117,7 +117,7 @@ fn left(watch: &Watch, connection: Connection, who: &Fork, why: Leaving, within:
     let of_connection = |event: &Event| match event {
         Event::TimeWait(event) if event.connection == connection => match event.change {
             TimeWaitChange::Left(why) => Some(why),
-            TimeWaitChange::Became => None,
+            TimeWaitChange::Became | TimeWaitChange::SynRejected => None,
         },
         _ => None,
     };
@@ -234,7 +234,7 @@ fn a_late_fin_takes_nothing_away() -> Outcome {
 
 /// A connection over a wire that is in TIME_WAIT on the left and gone on the right; and the FIN of the right side,
 /// which can be delivered again.
-fn time_wait_with_a_late_fin(
+pub(crate) fn time_wait_with_a_late_fin(
     left: &Scene<'_>,
     right: &Scene<'_>,
 ) -> Result<(Actor, wire::Segment, Wire, Conn), Failed> {

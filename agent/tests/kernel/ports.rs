@@ -17,8 +17,7 @@ use libtest_mimic::{Failed, Trial};
 
 use crate::{
     actor::{Actor, Family, Listener, SocketOption, establish},
-    case::{Outcome, alone, lesser, trials},
-    readers::kernel_is_at_least,
+    case::{Outcome, alone, trials},
     scene::{Scene, errno_of, finding},
     watch::{self, NO_EVENT, Wishes},
 };
@@ -177,11 +176,6 @@ fn bound_sockets_take_them_all() -> Outcome {
     assert_eq!((failure.cause, failure.count), (ConnectFailure::NoFreePort, 3), "{failure:?}");
     let place = seen.report.ports.namespace(scene.net.id()).ok_or("the namespace is not there")?;
     let exhausted = finding(&seen.report, "EphemeralPortExhaustion", client.who())?;
-    if !kernel_is_at_least(6, 8)? {
-        assert_eq!((place.poisoned, place.usable), (Some(0), Some(10)));
-        lesser("sockets that are only bound are not listed before Linux 6.8: who took the ports is not named");
-        return Ok(());
-    }
     assert_eq!((place.poisoned, place.usable, place.taken), (Some(10), Some(0), Some(10)), "{place:?}");
     let [holder] = &place.poisoned_by[..] else { return Err(format!("one holder expected: {place:?}").into()) };
     assert!(is(holder.process.as_ref(), &hoarder), "{holder:?}");
@@ -235,16 +229,13 @@ fn usable_is_what_connect_gets() -> Outcome {
     let scene = Scene::new()?;
     let (mut client, mut server) = (scene.actor("ff-client")?, scene.actor("ff-server")?);
     let (listener, other) = (server.listen(local(8_080))?, server.listen(local(8_081))?);
-    let bound_are_told = kernel_is_at_least(6, 8)?;
     scene.net.sysctl("ipv4/ip_local_reserved_ports", "42003-42004,50000")?;
     range(&scene, 42_000, 42_009)?;
     server.listen((Ipv4Addr::new(127, 0, 0, 2), 42_000).into())?;
     let bound = server.socket(Family::V4, PLAIN)?;
-    if bound_are_told {
-        server.bind(bound, (Ipv4Addr::new(127, 0, 0, 3), 42_001).into())?;
-    }
+    server.bind(bound, (Ipv4Addr::new(127, 0, 0, 3), 42_001).into())?;
     establish(&mut client, &mut server, other)?;
-    let expected = if bound_are_told { 6 } else { 7 };
+    let expected = 6;
     let (made, seen) = watch::session(&Wishes::of(&scene.net), || {
         let mut made = 0;
         loop {

@@ -16,6 +16,7 @@ use libtest_mimic::{Failed, Trial};
 
 use crate::{
     case::{Outcome, lesser, trials},
+    readers::kernel_is_at_least,
     watch::Watch,
 };
 
@@ -56,11 +57,12 @@ pub(crate) fn is_upper(observed: Observed) -> Result<bool, Failed> {
 }
 
 /// Nothing was lost. A kprobe is not run where it interrupts another one, nor on a CPU where a task has lost it in the
-/// middle of a bpf(2) call: there skipped programs are in the nature of things, as long as they are counted.
+/// middle of a bpf(2) call; and since 7.0 the same is true of the program for transitions. There skipped programs are in
+/// the nature of things, as long as they are counted.
 pub(crate) fn assert_nothing_lost(events: &Events) -> Outcome {
-    let is_kprobe = of(Observed::TimeWaitLeft)? == Rung::Kprobe;
+    let may_skip = of(Observed::TimeWaitLeft)? == Rung::Kprobe || kernel_is_at_least(7, 0)?;
     let skipped = events.lost_by_kind.skipped_programs;
-    let lost = if is_kprobe { events.lost - skipped } else { events.lost };
+    let lost = if may_skip { events.lost - skipped } else { events.lost };
     assert_eq!(lost, 0, "{events:?}");
     if events.lost > 0 {
         lesser("programs are skipped, and counted");

@@ -393,6 +393,7 @@ fn describe_facts(facts: &SocketFacts) -> String {
         (facts.fin_received, "FIN received"),
         (facts.reset_received, "RST received"),
         (facts.reset_sent, "RST sent"),
+        (facts.syn_rejected, "SYN rejected"),
         (facts.is_shut_down, "shut down"),
         (facts.has_socket, "has a socket"),
         (facts.is_unconnected, "unconnected"),

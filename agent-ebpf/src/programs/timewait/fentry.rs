@@ -67,7 +67,7 @@ fn fexit_tcp_twsk_unique(ctx: FExitContext) -> i32 {
 /// Context: softirq
 #[fentry]
 fn fentry_tcp_timewait_state_process(ctx: FEntryContext) -> i32 {
-    looked_at(ctx.arg(0));
+    looked_at(ctx.arg(0), ctx.arg(2));
     0
 }
 

@@ -35,7 +35,7 @@ fn kretprobe_inet_twsk_alloc(ctx: RetProbeContext) -> u32 {
     if ctx.ret::<u64>() == 0
         && let Some(notes) = notes()
     {
-        notes.refused = 1;
+        notes.is_refused = 1;
     }
     0
 }
@@ -84,7 +84,7 @@ fn kretprobe_tcp_twsk_unique(ctx: RetProbeContext) -> u32 {
 /// Context: softirq
 #[kprobe]
 fn kprobe_tcp_timewait_state_process(ctx: ProbeContext) -> u32 {
-    looked_at(argument(&ctx, 0));
+    looked_at(argument(&ctx, 0), argument(&ctx, 2));
     0
 }
 

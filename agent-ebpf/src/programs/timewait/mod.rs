@@ -14,24 +14,31 @@ use aya_ebpf::{bindings::BPF_ANY, helpers::bpf_get_current_pid_tgid};
 
 use crate::{
     emit,
-    maps::{Connection, NOTES, Notes, PURGES, TAKERS, known_or_new},
+    maps::{Connection, Doing, NOTES, Notes, PURGES, TAKERS, known_or_new},
     settings::offset,
     socket,
+    task::read_or_zero,
 };
 
 // enum tcp_tw_status, include/net/tcp.h
+const TCP_TW_SUCCESS: u32 = 0;
 const TCP_TW_RST: u32 = 1;
 const TCP_TW_SYN: u32 = 3;
 // tw_substate, include/net/tcp_states.h
 const FIN_WAIT2: u8 = 5;
 const TIME_WAIT: u8 = 6;
-/// A timewait socket goes microseconds after it was judged, in the same softirq; one that was judged and stayed (a SYN,
-/// and nobody listens) must not have that for its reason when it goes later. A stolen CPU can make it longer.
-const JUDGED_WITHIN_NS: u64 = 100_000_000;
+// struct tcphdr, include/uapi/linux/tcp.h: its flags, and those that make a connection
+const FLAGS: usize = 13;
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const ACK: u8 = 0x10;
+/// A timewait socket goes microseconds after it was noted, in the same softirq; one that was noted and stayed (a SYN, and
+/// nobody listens) must not have that for its reason when it goes later. A stolen CPU can make it longer.
+const NOTED_WITHIN_NS: u64 = 100_000_000;
 
 #[inline(always)]
 fn notes() -> Option<&'static mut Notes> {
-    // SAFETY: this CPU's own, live value; whoever interrupts a program that holds it does so in another member.
+    // SAFETY: this CPU's own, live value. Softirqs are off wherever more than one member is written, see `Notes`.
     NOTES.get_ptr_mut(0).map(|notes| unsafe { &mut *notes })
 }
 
@@ -58,35 +65,42 @@ pub(super) fn note_refusal(connection: &mut Connection) {
         return;
     }
     if let Some(notes) = notes()
-        && notes.refused != 0
+        && notes.is_refused != 0
     {
-        notes.refused = 0;
+        notes.is_refused = 0;
         connection.timewait_state = timewait_state::REFUSED;
+    }
+}
+
+/// Notes what goes on with a timewait socket.
+#[inline(always)]
+fn note(tw: u64, what: Doing) {
+    if let Some(notes) = notes() {
+        notes.timewait = tw;
+        notes.noted_ns = emit::now();
+        notes.what = what;
     }
 }
 
 /// `tw_timer_handler()` begins: the timer ran out.
 #[inline(always)]
 fn expires(timer: u64) {
-    if let Some(notes) = notes() {
-        notes.expiring = timer.wrapping_sub(offset!(tw_timer) as u64);
-    }
+    note(timer.wrapping_sub(offset!(tw_timer) as u64), Doing::Expires);
 }
 
 /// `tcp_twsk_unique()` returned 1: a connect() gets the four numbers, and the timewait socket goes.
 #[inline(always)]
 fn reused(tw: u64) {
-    if let Some(notes) = notes() {
-        notes.reused = tw;
-    }
+    note(tw, Doing::Reuses);
 }
 
-/// `tcp_timewait_state_process()` begins: a segment has come for a timewait socket.
+/// `tcp_timewait_state_process()` begins: a segment has come for a timewait socket, `th` is its `struct tcphdr`.
 #[inline(always)]
-fn looked_at(tw: u64) {
+fn looked_at(tw: u64, th: u64) {
+    note(tw, Doing::Receives);
     if let Some(notes) = notes() {
-        notes.looked_at = tw;
-        notes.substate = u64::from(socket::substate(tw));
+        notes.substate = socket::substate(tw);
+        notes.is_syn = u8::from(read_or_zero::<u8>(th, FLAGS) & (SYN | RST | ACK) == SYN);
     }
 }
 
@@ -94,17 +108,18 @@ fn looked_at(tw: u64) {
 #[inline(always)]
 fn judged(status: u32) {
     let Some(notes) = notes() else { return };
-    let tw = notes.looked_at;
-    notes.looked_at = 0;
-    if tw == 0 {
+    let tw = notes.timewait;
+    if tw == 0 || notes.what != Doing::Receives {
         return;
     }
-    notes.judged = 0;
-    if status == TCP_TW_RST || status == TCP_TW_SYN {
-        notes.judged = tw;
-        notes.verdict = u64::from(status);
-        notes.judged_ns = emit::now();
-    } else if notes.substate == u64::from(FIN_WAIT2) && socket::substate(tw) == TIME_WAIT {
+    match status {
+        TCP_TW_RST => notes.what = Doing::SendsReset,
+        TCP_TW_SYN => notes.what = Doing::TakesSyn,
+        _ => notes.timewait = 0,
+    }
+    if notes.is_syn != 0 && status != TCP_TW_SYN && status != TCP_TW_SUCCESS {
+        emit::timewait(tw, TimeWaitChange::SynRejected, notes.substate);
+    } else if status != TCP_TW_RST && notes.substate == FIN_WAIT2 && socket::substate(tw) == TIME_WAIT {
         emit::timewait(tw, TimeWaitChange::BecameTimeWait, TIME_WAIT);
     }
 }
@@ -133,39 +148,27 @@ fn left(tw: u64) {
 #[inline(always)]
 fn reason(tw: u64) -> TimeWaitChange {
     let Some(notes) = notes() else { return TimeWaitChange::LeftUnexplained };
-    let (expiring, reused, looked_at) = (notes.expiring == tw, notes.reused == tw, notes.looked_at == tw);
-    let judged = notes.judged == tw && emit::now().wrapping_sub(notes.judged_ns) < JUDGED_WITHIN_NS;
-    // The address will be another socket's.
-    if expiring {
-        notes.expiring = 0;
+    let mut doing = Doing::Nothing;
+    if notes.timewait == tw {
+        // The address will be another socket's.
+        notes.timewait = 0;
+        if emit::now().wrapping_sub(notes.noted_ns) < NOTED_WITHIN_NS {
+            doing = notes.what;
+        }
     }
-    if reused {
-        notes.reused = 0;
-    }
-    if looked_at {
-        notes.looked_at = 0;
-    }
-    if notes.judged == tw {
-        notes.judged = 0;
-    }
-    if expiring {
-        return TimeWaitChange::Expired;
-    } else if reused {
-        return TimeWaitChange::Reused;
-    } else if looked_at {
-        return TimeWaitChange::Reset;
+    match doing {
+        Doing::Expires => return TimeWaitChange::Expired,
+        Doing::Reuses => return TimeWaitChange::Reused,
+        Doing::Receives => return TimeWaitChange::Reset,
+        Doing::Nothing | Doing::TakesSyn | Doing::SendsReset => {}
     }
     // SAFETY: the value is copied at once, and only this thread writes it.
     let taker = unsafe { TAKERS.get(bpf_get_current_pid_tgid()) }.copied().unwrap_or(0);
-    if taker == tw {
-        return TimeWaitChange::Destroyed;
+    match doing {
+        _ if taker == tw => TimeWaitChange::Destroyed,
+        Doing::TakesSyn => TimeWaitChange::NewSyn,
+        Doing::SendsReset => TimeWaitChange::ResetAfterData,
+        _ if taker == PURGES => TimeWaitChange::NetnsGone,
+        _ => TimeWaitChange::LeftUnexplained,
     }
-    if judged {
-        return if notes.verdict == u64::from(TCP_TW_SYN) {
-            TimeWaitChange::NewSyn
-        } else {
-            TimeWaitChange::ResetAfterData
-        };
-    }
-    if taker == PURGES { TimeWaitChange::NetnsGone } else { TimeWaitChange::LeftUnexplained }
 }

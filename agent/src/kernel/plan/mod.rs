@@ -208,6 +208,12 @@ impl Plan {
         blind_spots(&self.facts)
     }
 
+    /// The rung on which something is observed.
+    #[must_use]
+    pub fn rung(&self, observed: Observed) -> Rung {
+        self.steps.iter().find(|step| step.observed == observed).map_or(Rung::None, |step| step.rung)
+    }
+
     /// The steps as a report has them.
     #[must_use]
     pub fn hooks(&self) -> Vec<Hook> {

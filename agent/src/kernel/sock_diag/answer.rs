@@ -4,11 +4,15 @@
 //! a dump is inconsistent, and trusts the length in a message's header.
 
 use std::{
+    mem::offset_of,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
 
-use netlink_bindings::{builtin::Nlmsghdr, inet_diag::Msg};
+use netlink_bindings::{
+    builtin::Nlmsghdr,
+    inet_diag::{Msg, TcpInfo},
+};
 use rustix::{io::Errno, net::AddressFamily};
 
 use crate::model::{Connection, Inode, Netns, SocketRow, TcpState};
@@ -119,8 +123,27 @@ pub(super) fn socket(netns: Netns, payload: &[u8]) -> Option<Socket> {
         time_wait_left: is_time_wait.then(|| Duration::from_millis(message.expires.into())),
         inode: (message.inode != 0).then(|| Inode(message.inode.into())),
         uid: message.uid,
+        silent_for: silent_for(payload.get(Msg::len()..).unwrap_or_default()),
     };
     Some(Socket { cookie: u64::from_ne_bytes(id.cookie), row })
+}
+
+/// `tcpi_last_ack_recv` of the `struct tcp_info` among the attributes, if it is there. The structure grows from kernel to
+/// kernel, so it is not read as a whole.
+fn silent_for(mut attributes: &[u8]) -> Option<Duration> {
+    const INFO: u16 = 2;
+    const HEADER: usize = 4;
+    let number = |bytes: &[u8]| bytes.first_chunk().map(|bytes| u16::from_ne_bytes(*bytes));
+    loop {
+        let length = usize::from(number(attributes)?);
+        let kind = number(attributes.get(2..)?)?;
+        let value = attributes.get(HEADER..length)?;
+        if kind == INFO {
+            let milliseconds = value.get(offset_of!(TcpInfo, last_ack_recv)..)?.first_chunk()?;
+            return Some(Duration::from_millis(u32::from_ne_bytes(*milliseconds).into()));
+        }
+        attributes = attributes.get(length.next_multiple_of(4)..)?;
+    }
 }
 
 /// An address of 16 bytes in network order, of which IPv4 uses the first 4.
@@ -182,6 +205,7 @@ mod tests {
                 time_wait_left: Some(Duration::from_millis(59_123)),
                 inode: None,
                 uid: 0,
+                silent_for: None,
             }
         );
     }

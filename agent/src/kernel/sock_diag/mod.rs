@@ -38,6 +38,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// The kernel never puts more than 32 KiB into one datagram of a dump (netlink_recvmsg, net/netlink/af_netlink.c).
 const DATAGRAM_BYTES: usize = 32 * 1024;
 
+/// `1 << (INET_DIAG_INFO - 1)`: with `struct tcp_info` (include/uapi/linux/inet_diag.h).
+const EXTENSION_INFO: u8 = 2;
+
 /// How often a dump that the kernel calls inconsistent is begun anew.
 const ATTEMPTS: u32 = 3;
 
@@ -50,6 +53,8 @@ pub struct DumpFilter {
     pub local_port: Option<u16>,
     /// Only timewait sockets: a full socket in FIN_WAIT2 has the same state number as a minisocket
     pub time_wait_only: bool,
+    /// With [`SocketRow::silent_for`], which makes an answer four times as long
+    pub with_silence: bool,
 }
 
 impl DumpFilter {
@@ -57,14 +62,20 @@ impl DumpFilter {
     #[must_use]
     pub const fn all() -> Self {
         // Not CLOSE: sockets that are on their way out of the tables are nobody's.
-        Self { states: 0b11_1111_0111_1110, local_port: None, time_wait_only: false }
+        Self { states: 0b11_1111_0111_1110, local_port: None, time_wait_only: false, with_silence: false }
     }
 
     /// Timewait sockets, FIN_WAIT2 minisockets among them.
     #[must_use]
     pub const fn time_wait() -> Self {
         let states = 1 << TcpState::FinWait2 as u8 | 1 << TcpState::TimeWait as u8;
-        Self { states, local_port: None, time_wait_only: true }
+        Self { states, time_wait_only: true, ..Self::all() }
+    }
+
+    /// Connections that the other side has closed and this side has not, with how long nothing has come of them.
+    #[must_use]
+    pub const fn close_wait() -> Self {
+        Self { states: 1 << TcpState::CloseWait as u8, with_silence: true, ..Self::all() }
     }
 
     /// Every socket of a port here.
@@ -204,6 +215,7 @@ fn request(family: Family, filter: &DumpFilter, sequence: u32) -> Vec<u8> {
     header.family = family.number();
     header.protocol = u8::try_from(net::ipproto::TCP.as_raw().get()).unwrap_or_default();
     header.states = filter.states;
+    header.ext = if filter.with_silence { EXTENSION_INFO } else { 0 };
     header.sockid = sockid;
     let request: OpTcpDiagDump<'_> = Request::new().op_tcp_diag_dump(&header);
     let request_type = match request.protocol() {
@@ -269,6 +281,7 @@ mod tests {
             time_wait_left: left.map(Duration::from_secs),
             inode: None,
             uid: 0,
+            silent_for: None,
         };
         let mut collected = Collected::default();
         let filter = DumpFilter::all();

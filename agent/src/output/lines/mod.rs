@@ -129,6 +129,7 @@ fn what(record: &EventRecord) -> String {
         }
         (EventType::Retraction, _) => "no TIME_WAIT after all".to_owned(),
         (EventType::TimeWaitBegan, _) => "TIME_WAIT after FIN_WAIT2".to_owned(),
+        (EventType::SynRejected, _) => "SYN for an old connection".to_owned(),
         (EventType::TimeWaitLeft, _) => record.left.map(|why| format!("left: {}", left(why))).unwrap_or_default(),
         (_, Some(ending)) => ended(ending, record, error),
         (_, None) if record.to == Some("LISTEN") => "listening".to_owned(),

@@ -108,6 +108,9 @@ pub enum EventType {
     TimeWaitBegan,
     /// A timewait socket left, where that is observed
     TimeWaitLeft,
+    /// A SYN came for a timewait socket that it may not have the four numbers of, and was answered for the old connection;
+    /// where that is observed
+    SynRejected,
 }
 
 /// How a connection ended.
@@ -152,7 +155,7 @@ pub struct EventProcess {
     /// User id, in the initial user namespace
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uid: Option<u32>,
-    /// cgroup v2 id; left out in `time_wait_began` and `time_wait_left`
+    /// cgroup v2 id; left out where it is about a timewait socket
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup_id: Option<u64>,
     /// A kernel thread, which closed the connection on someone else's behalf
@@ -209,6 +212,7 @@ impl EventRecord {
         let (kind, left) = match event.change {
             TimeWaitChange::Became if with_states => (EventType::TimeWaitBegan, None),
             TimeWaitChange::Became => return None,
+            TimeWaitChange::SynRejected => (EventType::SynRejected, None),
             TimeWaitChange::Left(why) => (EventType::TimeWaitLeft, Some(why)),
         };
         let process = owner.map(EventProcess::from);

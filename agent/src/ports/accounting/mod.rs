@@ -229,25 +229,8 @@ pub fn account(namespace: &NetnsCensus, opened: impl Fn(&SocketRow) -> Option<Op
     Accounting { space: Some(space), taken: u32::try_from(taken.len()).unwrap_or(u32::MAX), routes }
 }
 
-/// Drops the rows that no account needs: connections on ports that connect() could not have chosen. What is left grows
-/// with the ports in use, and not with what a server serves.
-pub fn retain_relevant(namespace: &mut NetnsCensus) {
-    let served: HashSet<u16> = namespace
-        .rows
-        .iter()
-        .filter(|row| row.state == TcpState::Listen)
-        .map(|row| row.connection.local.port())
-        .collect();
-    let range = namespace.settings.port_range;
-    namespace.rows.retain(|row| {
-        let port = row.connection.local.port();
-        let is_in_range = range.is_none_or(|(low, high)| (low..=high).contains(&port));
-        row.time_wait_left.is_some() || is_in_range && (!is_connection(row.state) || !served.contains(&port))
-    });
-}
-
 /// A connection as connect() makes them, of any age. Half-open ones of a listener are not.
-const fn is_connection(state: TcpState) -> bool {
+pub(crate) const fn is_connection(state: TcpState) -> bool {
     !matches!(
         state,
         TcpState::Listen | TcpState::BoundInactive | TcpState::Close | TcpState::SynRecv | TcpState::NewSynRecv

@@ -6,9 +6,9 @@ use std::{
     time::Duration,
 };
 
-use super::{NetnsPorts, PoisonedBy, PortForecast, PortOutcome, PortRate, PortUse, PortUser, Ports};
+use super::{NetnsPorts, PoisonedBy, PortForecast, PortOutcome, PortRate, PortUse, PortUser, Ports, search::histogram};
 use crate::{
-    model::{Census, ConnectFailure, Inode, Netns, NetnsCensus, ProcessKey, SocketRow, TcpState},
+    model::{Census, Inode, Netns, NetnsCensus, ProcessKey, SocketRow, TcpState},
     ports::{
         Route,
         accounting::{Accounting, PortSpace, Reuse, RouteUse},
@@ -78,9 +78,8 @@ impl<'a> Selection<'a> {
 
 /// The sockets whose owners a report would name: those of the destinations listed and those that take ports out, where
 /// ports run short. None where nothing does.
-#[must_use]
-pub fn sockets_to_name(state: &State, census: &Census) -> HashSet<Inode> {
-    let failed = out_of_ports(state);
+pub(in crate::report) fn sockets_to_name(state: &State, census: &Census) -> HashSet<Inode> {
+    let failed: HashSet<Netns> = state.out_of_ports().collect();
     let mut inodes = HashSet::new();
     for Counted { namespace, account } in Selection::of(state, census).namespaces {
         let Some(space) = &account.space else { continue };
@@ -99,21 +98,16 @@ pub fn sockets_to_name(state: &State, census: &Census) -> HashSet<Inode> {
     inodes
 }
 
-/// Namespaces in which a call found no port during the session.
-fn out_of_ports(state: &State) -> HashSet<Netns> {
-    let connects = state.connects().iter();
-    let connects = connects.filter(|(key, _)| key.cause == ConnectFailure::NoFreePort).map(|(key, _)| key.netns);
-    let calls = state.refused().iter();
-    let calls = calls.filter(|(key, _)| key.local.is_some_and(|local| local.port() == 0));
-    connects.chain(calls.map(|(key, _)| key.netns)).collect()
-}
-
 /// Makes the section.
 pub(in crate::report) fn build(state: &State, census: &Census, facts: &SessionFacts, namer: &Namer<'_>) -> Ports {
     let walked: HashMap<Inode, ProcessKey> = facts.socket_owners.iter().copied().collect();
     let selection = Selection::of(state, census);
-    let mut ports =
-        Ports { destinations_omitted: selection.omitted, rates_evicted: state.evicted_routes(), ..Ports::default() };
+    let mut ports = Ports {
+        destinations_omitted: selection.omitted,
+        search: facts.port_searches.as_deref().and_then(histogram),
+        rates_evicted: state.evicted_routes(),
+        ..Ports::default()
+    };
     for counted in &selection.namespaces {
         let end = state.started().plus(facts.duration);
         let since = end.since(counted.namespace.at);

@@ -1,12 +1,12 @@
 //! Ephemeral ports, as a report shows them.
 
 mod build;
+mod search;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(super) use build::build;
-pub use build::sockets_to_name;
+pub(super) use build::{build, sockets_to_name};
 
 use super::{HolderKind, ProcessInfo};
 use crate::model::Netns;
@@ -23,8 +23,30 @@ pub struct Ports {
     pub destinations: Vec<PortUse>,
     /// Destinations left out
     pub destinations_omitted: u64,
+    /// How long connect() looked for a port, on the whole host during the session; null where that is not observed, or
+    /// none was looked for. It grows long before the ports run out
+    #[serde(default)]
+    pub search: Option<PortSearch>,
     /// Destinations whose rate or peak found no room; their ports are counted all the same
     pub rates_evicted: u64,
+}
+
+/// How long connect() looked for a port (`inet_hash_connect()`), those included that found none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PortSearch {
+    /// How often it looked
+    pub searches: u64,
+    /// How often for how long, shortest first; what did not occur is left out
+    pub buckets: Vec<SearchBucket>,
+}
+
+/// Searches that took a certain time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SearchBucket {
+    /// Less than this many microseconds, and not less than half; null: longer than four seconds
+    pub below_us: Option<u64>,
+    /// How many
+    pub count: u64,
 }
 
 /// What connect() can choose from in a network namespace, and the settings that decide about it. What could not be read
@@ -38,8 +60,8 @@ pub struct NetnsPorts {
     /// Ports of it that `net.ipv4.ip_local_reserved_ports` takes out
     pub reserved: Option<u64>,
     /// Ports of it that a listener or a bound-only socket takes out, for everybody and whatever its address is: connect()
-    /// passes over them. Before Linux 6.8 only listeners can be seen. Ports that bind() fixed for a connection are not
-    /// among them: a dump does not tell them from chosen ones
+    /// passes over them. Before Linux 6.8 bound-only sockets are looked for when a call has found no port. Ports that
+    /// bind() fixed for a connection are not among them: a dump does not tell them from chosen ones
     pub poisoned: Option<u64>,
     /// The most that were whenever it was looked during the session
     pub peak_poisoned: Option<u64>,

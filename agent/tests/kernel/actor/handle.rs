@@ -307,6 +307,11 @@ impl Actor {
         self.tell(&Command::Serve { listener: listener.socket.0, count, closes_first })
     }
 
+    /// Begins to send that many bytes; [`Self::finish`] waits until the last one is on its way.
+    pub(crate) fn begin_send(&mut self, socket: Socket, bytes: usize) -> io::Result<()> {
+        self.tell(&Command::Send { fd: socket.0, bytes })
+    }
+
     /// The local ports of the connections begun with [`Self::begin_churn`], in the order of their use.
     pub(crate) fn ports(&mut self) -> io::Result<Vec<u16>> {
         match self.answer(MANY_WITHIN)? {
@@ -318,6 +323,11 @@ impl Actor {
     /// Waits for what was begun.
     pub(crate) fn finish(&mut self) -> io::Result<()> {
         self.answer(MANY_WITHIN).map(drop)
+    }
+
+    /// The local address of a socket.
+    pub(crate) fn local_address(&mut self, socket: Socket) -> io::Result<SocketAddr> {
+        self.opened(Command::Describe { fd: socket.0 }).map(|(_, local, _)| local)
     }
 
     /// Sends a command that has nothing to tell.

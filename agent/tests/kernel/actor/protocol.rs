@@ -19,6 +19,8 @@ pub(crate) enum Command {
     Connect { fd: RawFd, remote: SocketAddr },
     /// connect(2) without waiting for the handshake
     ConnectInBackground { fd: RawFd, remote: SocketAddr },
+    /// getsockname(2), getpeername(2); answered by [`Reply::Socket`]
+    Describe { fd: RawFd },
     /// connect(2) to `AF_UNSPEC`
     Disconnect { fd: RawFd },
     /// accept(2); answered by [`Reply::Socket`]

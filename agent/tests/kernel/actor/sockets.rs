@@ -53,6 +53,7 @@ impl Sockets {
                     Err(error) => Err(error.into()),
                 }
             }
+            Command::Describe { fd } => self.describe(fd),
             Command::Disconnect { fd } => done(connect_unspec(self.get(fd)?)),
             Command::Accept { listener } => {
                 let (socket, _) = acceptfrom_with(self.get(listener)?, SocketFlags::CLOEXEC)?;
@@ -69,10 +70,7 @@ impl Sockets {
                 closer.join().map_err(|_| io::ErrorKind::Other)?;
                 Ok(Reply::Done)
             }
-            Command::Send { fd, bytes } => {
-                let sent = send(self.get(fd)?, &vec![b'x'; bytes], SendFlags::NOSIGNAL)?;
-                if sent == bytes { Ok(Reply::Done) } else { Err(io::ErrorKind::WriteZero.into()) }
-            }
+            Command::Send { fd, bytes } => send_all(self.get(fd)?, bytes).map(|()| Reply::Done),
             Command::Receive { fd, bytes } => receive(self.get(fd)?, bytes).map(|()| Reply::Done),
             Command::ReceiveEnd { fd } => receive_end(self.get(fd)?).map(|()| Reply::Done),
             Command::AwaitState { fd, state } => await_state(self.get(fd)?, state).map(|()| Reply::Done),
@@ -171,13 +169,25 @@ pub(crate) fn set_number(socket: BorrowedFd<'_>, level: i32, name: i32, value: i
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// What is sent or received at a time, at most.
+const CHUNK: usize = 256 << 10;
+
+fn send_all(socket: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
+    let data = vec![b'x'; bytes.min(CHUNK)];
+    let mut left = bytes;
+    while left > 0 {
+        left -= send(socket, &data[..left.min(CHUNK)], SendFlags::NOSIGNAL)?;
+    }
+    Ok(())
+}
+
 fn receive(socket: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
-    let mut buffer = vec![0; bytes];
-    let mut received = 0;
-    while received < bytes {
-        match recv(socket, &mut buffer, RecvFlags::empty())?.0 {
+    let mut buffer = vec![0; bytes.min(CHUNK)];
+    let mut left = bytes;
+    while left > 0 {
+        match recv(socket, &mut buffer[..left.min(CHUNK)], RecvFlags::empty())?.0 {
             0 => return Err(io::Error::from_raw_os_error(libc::ENODATA)),
-            more => received += more,
+            received => left -= received,
         }
     }
     Ok(())

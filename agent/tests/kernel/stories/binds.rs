@@ -1,9 +1,12 @@
 //! A port that cannot be had: who holds it, by which rule it is refused, and what helps.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    collections::HashSet,
+    net::{Ipv4Addr, SocketAddr},
+};
 
 use firstfin::{
-    report::{BindFailure, Finding, Holder, HolderKind, Report},
+    report::{BindFailure, Finding, Holder, HolderKind, Report, Severity},
     rules::{Remedy, Rule},
     why::{AttemptOutcome, BindAnswer},
 };
@@ -12,7 +15,8 @@ use libtest_mimic::{Failed, Trial};
 use super::why_bind;
 use crate::{
     actor::{Actor, Family, Fork, Listener, SocketOption, establish},
-    case::{Outcome, trials},
+    case::{Outcome, lesser, trials},
+    readers::kernel_is_at_least,
     scene::{NOBODY, Scene, errno_of},
     watch::{self, Wishes},
 };
@@ -25,6 +29,8 @@ pub(super) fn tests() -> Vec<Trial> {
         workers_inherit_the_listener,
         wildcard_next_to_another_users_address,
         two_share_a_port_until_one_listens,
+        two_share_a_port_by_setting_it_late,
+        programs_share_a_port,
     )
 }
 
@@ -123,16 +129,21 @@ fn server_is_restarted() -> Outcome {
             client.close(ours.socket)?;
             scene.watch().end(ours.connection(&scene.net))?;
             scene.watch().end(theirs.connection(&scene.net))?;
+            let during = why_bind(&scene.net, &address.to_string())?;
             let restarted = bind(&mut new, after, address);
             match rule {
                 Some(_) => assert_eq!(errno_of(restarted)?, libc::EADDRINUSE, "{address}"),
                 None => drop(restarted?),
             }
-            played.push((dead, new, rule));
+            played.push((dead, new, rule, during));
         }
         Ok(played)
     })?;
-    for (dead, new, rule) in &played {
+    for (dead, new, rule, during) in &played {
+        // Whether the dead one had set SO_REUSEADDR only the session knows.
+        assert_eq!(forecast(during)?, [AttemptOutcome::Refused, AttemptOutcome::Undecided], "{during:#?}");
+        let holder = &during.namespaces[0].holders[0];
+        assert!(holder.kind == HolderKind::TimeWait && holder.seconds_left.is_some(), "{during:#?}");
         let Some(rule) = rule else {
             assert!(refusal(&seen.report, new.who()).is_err(), "{:#?}", seen.report.bind_failures);
             continue;
@@ -230,10 +241,74 @@ fn two_share_a_port_until_one_listens() -> Outcome {
         second.bind(two, local(8_080))?;
         let listener = first.listen_on(one, 8)?;
         assert_eq!(errno_of(second.listen_on(two, 8))?, libc::EADDRINUSE);
+        let held_by: HashSet<_> = why_bind(&scene.net, "8080")?.namespaces[0].holders.iter().map(holder_pid).collect();
+        assert_eq!(held_by, [Some(first.pid()), Some(second.pid())].into());
         Ok(listener.address)
     })?;
     let (failure, _) = refusal(&seen.report, second.who())?;
     assert_eq!(failure.local, Some(address.to_string()));
     assert_held(failure, HolderKind::Listener, first.who(), Rule::AnotherListens)?;
     Ok(())
+}
+
+/// The kernel's choice of a port is no obstacle: SO_REUSEADDR counts from when it is set.
+fn two_share_a_port_by_setting_it_late() -> Outcome {
+    let scene = Scene::new()?;
+    let (mut first, mut second) = (scene.actor("ff-first")?, scene.actor("ff-second")?);
+    let ((answer, address), seen) = watch::session(&Wishes::of(&scene.net), || {
+        let one = first.socket(Family::V4, PLAIN)?;
+        first.bind(one, local(0))?;
+        let address = first.local_address(one)?;
+        let two = second.socket(Family::V4, REUSE)?;
+        first.set(one, SocketOption::ReuseAddress(true))?;
+        second.bind(two, address)?;
+        Ok((why_bind(&scene.net, &address.to_string())?, address))
+    })?;
+    assert!(refusal(&seen.report, second.who()).is_err(), "{:#?}", seen.report.bind_failures);
+    let held_by: HashSet<_> = answer.namespaces[0].holders.iter().map(holder_pid).collect();
+    assert_eq!(held_by, [Some(first.pid()), Some(second.pid())].into(), "{answer:#?}");
+    if !kernel_is_at_least(6, 8)? {
+        lesser(
+            "sockets that are only bound are not listed before Linux 6.8: that two share a port is not seen by itself",
+        );
+        return Ok(());
+    }
+    let shared = shared(&seen.report, "SharedPort", address)?;
+    assert_eq!(shared.severity, Severity::Info);
+    assert!(shared.summary.contains("ff-first") && shared.summary.contains("ff-second"), "{shared:#?}");
+    Ok(())
+}
+
+/// Which of them a connection reaches is not what either expects.
+fn programs_share_a_port() -> Outcome {
+    const SHARED: &[SocketOption] = &[SocketOption::ReusePort(true)];
+    let scene = Scene::new()?;
+    let mut actors = [scene.actor("ff-one")?, scene.actor("ff-two")?, scene.actor("ff-wide")?];
+    let (answer, seen) = watch::session(&Wishes::of(&scene.net), || {
+        let addresses = [local(8_080), local(8_080), (Ipv4Addr::UNSPECIFIED, 8_080).into()];
+        for (actor, address) in actors.iter_mut().zip(addresses) {
+            bind(actor, SHARED, address)?;
+        }
+        why_bind(&scene.net, "8080")
+    })?;
+    let found = shared(&seen.report, "SharedPort", local(8_080))?;
+    assert_eq!(found.severity, Severity::Warning);
+    assert!(found.summary.contains("ff-one") && found.summary.contains("ff-two"), "{found:#?}");
+    let found = shared(&seen.report, "WildcardShadowed", local(8_080))?;
+    assert!(found.summary.contains(&format!("not ff-wide[{}]", actors[2].pid())), "{found:#?}");
+    assert!(found.summary.contains("reach ff-one") || found.summary.contains("reach ff-two"), "{found:#?}");
+    let held_by: HashSet<_> = answer.namespaces[0].holders.iter().map(holder_pid).collect();
+    assert_eq!(held_by, actors.iter().map(|actor| Some(actor.pid())).collect(), "{answer:#?}");
+    Ok(())
+}
+
+fn holder_pid(holder: &Holder) -> Option<u32> {
+    holder.process.as_ref().map(|process| process.pid)
+}
+
+/// The finding of this kind about an address.
+fn shared<'a>(report: &'a Report, id: &str, address: SocketAddr) -> Result<&'a Finding, Failed> {
+    let mut findings = report.findings.iter();
+    let found = findings.find(|finding| finding.id == id && finding.summary.contains(&address.to_string()));
+    found.ok_or_else(|| format!("no {id} at {address}: {:#?}\n{:#?}", report.findings, report.shared_ports).into())
 }

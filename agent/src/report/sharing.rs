@@ -1,0 +1,74 @@
+//! Ports that sockets of different programs have side by side: which of them a connection reaches is the kernel's choice.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    net::IpAddr,
+};
+
+use super::{
+    HolderKind, PortSharer, SessionFacts, SharedPort,
+    build::{Namer, truncate},
+};
+use crate::{
+    model::{Census, Inode, NetnsCensus, ProcessKey, SocketRow, TcpState},
+    rules,
+};
+
+/// Sockets listed for a port, at most.
+const MAX_SHARERS: usize = 10;
+
+/// The sockets of a namespace that listen, or are bound and nothing else, at ports where they come in each other's way.
+fn crowds(namespace: &NetnsCensus) -> impl Iterator<Item = (u16, Vec<&SocketRow>)> {
+    let mut at: BTreeMap<u16, Vec<&SocketRow>> = BTreeMap::new();
+    let rows = namespace.rows.iter();
+    for row in rows.filter(|row| matches!(row.state, TcpState::Listen | TcpState::BoundInactive)) {
+        at.entry(row.connection.local.port()).or_default().push(row);
+    }
+    at.into_iter().filter_map(|(port, mut rows)| {
+        let all = rows.clone();
+        rows.retain(|row| all.iter().any(|other| row.inode != other.inode && is_overlap(row, other)));
+        (!rows.is_empty()).then_some((port, rows))
+    })
+}
+
+/// Whether V6ONLY is set a dump does not say of every socket, so [::] is not taken to cover IPv4.
+fn is_overlap(a: &SocketRow, b: &SocketRow) -> bool {
+    rules::is_overlap(a.connection.local.ip(), true, b.connection.local.ip(), b.connection.local.is_ipv6())
+}
+
+/// The sockets whose owners decide whether a port is shared by different programs.
+pub(super) fn sockets_to_name(census: &Census) -> HashSet<Inode> {
+    let crowds = census.namespaces.iter().flat_map(crowds);
+    crowds.flat_map(|(_, rows)| rows).filter_map(|row| row.inode).collect()
+}
+
+/// Makes the list.
+pub(super) fn build(census: &Census, facts: &SessionFacts, namer: &Namer<'_>) -> Vec<SharedPort> {
+    let owners: HashMap<Inode, ProcessKey> = facts.socket_owners.iter().copied().collect();
+    let mut shared = Vec::new();
+    for namespace in &census.namespaces {
+        for (port, rows) in crowds(namespace) {
+            let mut sockets: Vec<PortSharer> = Vec::new();
+            let mut places: HashMap<(HolderKind, IpAddr, Option<ProcessKey>), usize> = HashMap::new();
+            for row in rows {
+                let kind = if row.state == TcpState::Listen { HolderKind::Listener } else { HolderKind::Bound };
+                let owner = row.inode.and_then(|inode| owners.get(&inode)).copied();
+                let at = *places.entry((kind, row.connection.local.ip(), owner)).or_insert_with(|| {
+                    let process = owner.map(|owner| namer.name(owner, Some(namespace.netns)));
+                    sockets.push(PortSharer { process, kind, local: row.connection.local.to_string(), sockets: 0 });
+                    sockets.len() - 1
+                });
+                if let Some(sharer) = sockets.get_mut(at) {
+                    sharer.sockets += 1;
+                }
+            }
+            let programs: HashSet<_> = sockets.iter().filter_map(PortSharer::program).collect();
+            if programs.len() > 1 {
+                sockets.sort_by(|a, b| (&a.local, a.kind).cmp(&(&b.local, b.kind)));
+                let sharers_omitted = truncate(&mut sockets, MAX_SHARERS);
+                shared.push(SharedPort { netns: namespace.netns, port, sharers: sockets, sharers_omitted });
+            }
+        }
+    }
+    shared
+}
