@@ -12,6 +12,7 @@ use std::{
 };
 
 use assert_cmd::assert::OutputAssertExt as _;
+use firstfin::analysis::IDS;
 use serde_json::Value;
 
 fn firstfin(arguments: &[&str]) -> Command {
@@ -200,6 +201,22 @@ fn the_guide_names_every_field_and_every_word() {
         let missing: Vec<_> = found.iter().filter(|it| !words.contains(it.as_str())).collect();
         assert!(missing.is_empty(), "docs/report.md does not say what these of {name} mean: {missing:?}");
     }
+}
+
+#[test]
+fn every_finding_is_explained_with_an_example() {
+    let guide = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/findings.md")).unwrap();
+    let sections: BTreeMap<&str, &str> = guide.split("\n## ").filter_map(|section| section.split_once('\n')).collect();
+    for id in IDS {
+        let text = sections.get(id).unwrap_or_else(|| panic!("docs/findings.md has no section {id}"));
+        let is_headline = |line: &str| {
+            let words: Vec<_> = line.split_whitespace().collect();
+            matches!(words[..], ["CRITICAL" | "WARNING" | "INFO", name] if name == id)
+        };
+        assert!(text.lines().any(is_headline), "docs/findings.md has no example of {id}");
+        assert!(guide.contains(&format!("| [{id}](#{}) |", id.to_lowercase())), "{id} is not in its table");
+    }
+    assert_eq!(sections.len(), IDS.len() + 1, "a section that is no finding's: {:?}", sections.keys());
 }
 
 #[test]

@@ -8,8 +8,8 @@ use crate::{
     rules::Remedy,
 };
 
-const ID: &str = "BindConflict";
-const STOLEN_ID: &str = "PortStolen";
+pub(super) const ID: &str = "BindConflict";
+pub(super) const STOLEN_ID: &str = "PortStolen";
 
 pub(super) fn findings(report: &Report) -> Vec<Finding> {
     report

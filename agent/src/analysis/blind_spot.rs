@@ -3,7 +3,7 @@
 use super::counted;
 use crate::report::{Finding, Report, Severity};
 
-const ID: &str = "BlindSpot";
+pub(super) const ID: &str = "BlindSpot";
 
 pub(super) fn findings(report: &Report) -> Vec<Finding> {
     let spots = &report.session.blind_spots;

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use super::{counted, thresholds, who};
 use crate::report::{CloseWait, Finding, ProcessInfo, Report, Severity};
 
-const ID: &str = "CloseWaitLeak";
+pub(super) const ID: &str = "CloseWaitLeak";
 
 /// One for each process.
 pub(super) fn findings(report: &Report) -> Vec<Finding> {

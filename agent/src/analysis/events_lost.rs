@@ -2,7 +2,7 @@
 
 use crate::report::{Finding, Report, Severity};
 
-const ID: &str = "EventsLost";
+pub(super) const ID: &str = "EventsLost";
 
 pub(super) fn findings(report: &Report) -> Option<Finding> {
     let events = &report.session.events;

@@ -6,7 +6,7 @@ use crate::{
     report::{Finding, Report, Resets, Severity},
 };
 
-const ID: &str = "HardClose";
+pub(super) const ID: &str = "HardClose";
 
 pub(super) fn findings(report: &Report) -> Vec<Finding> {
     report.resets.iter().filter(|reset| reset.count >= thresholds::HARD_CLOSES).filter_map(finding).collect()

@@ -7,8 +7,8 @@ use crate::{
     report::{Direction, Finding, ProcessTimeWait, Report, Severity},
 };
 
-const FIN_WAIT2_ID: &str = "FinWait2Leak";
-const ASSASSINATION_ID: &str = "TimeWaitAssassination";
+pub(super) const FIN_WAIT2_ID: &str = "FinWait2Leak";
+pub(super) const ASSASSINATION_ID: &str = "TimeWaitAssassination";
 
 pub(super) fn findings(report: &Report) -> Vec<Finding> {
     let processes = &report.time_wait.by_process;

@@ -22,6 +22,27 @@ use crate::{
     report::{Finding, NetnsTimeWait, ProcessInfo, Report},
 };
 
+/// The `id` of every kind of finding; docs/findings.md has a section for each.
+pub const IDS: [&str; 17] = [
+    time_wait_buildup::ID,
+    time_wait_buildup::OVERFLOW_ID,
+    leaving::ASSASSINATION_ID,
+    bind_conflict::ID,
+    bind_conflict::STOLEN_ID,
+    port_exhaustion::ID,
+    port_forecast::ID,
+    poisoned_ports::ID,
+    port_exhaustion::TUPLE_ID,
+    port_reuse::ID,
+    leaving::FIN_WAIT2_ID,
+    close_wait::ID,
+    hard_close::ID,
+    shared_ports::SHARED_ID,
+    shared_ports::SHADOWED_ID,
+    events_lost::ID,
+    blind_spot::ID,
+];
+
 /// Everything that is wrong, worst first.
 #[must_use]
 pub fn findings(report: &Report) -> Vec<Finding> {
@@ -39,6 +60,7 @@ pub fn findings(report: &Report) -> Vec<Finding> {
     findings.extend(events_lost::findings(report));
     findings.extend(blind_spot::findings(report));
     for finding in &mut findings {
+        debug_assert!(IDS.contains(&finding.id.as_str()), "{} is not among the findings there are", finding.id);
         finding.documentation = format!("docs/findings.md#{}", finding.id.to_lowercase());
     }
     // Stable: within a severity the order above stands.

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::report::{Finding, NetnsPorts, Report, Severity};
 
-const ID: &str = "PoisonedPorts";
+pub(super) const ID: &str = "PoisonedPorts";
 
 pub(super) fn findings(report: &Report) -> Vec<Finding> {
     report.ports.namespaces.iter().filter_map(of_namespace).collect()

@@ -11,8 +11,8 @@ use crate::{
     report::{BindFailure, ConnectFailures, Direction, Finding, NetnsPorts, PortUse, ProcessInfo, Report, Severity},
 };
 
-const ID: &str = "EphemeralPortExhaustion";
-const TUPLE_ID: &str = "ConnectTupleInUse";
+pub(super) const ID: &str = "EphemeralPortExhaustion";
+pub(super) const TUPLE_ID: &str = "ConnectTupleInUse";
 const NO_TUPLE_LEFT: &str = "connect() wants a port that no connection from the same address to the same address and port \
                              has, one in TIME_WAIT included";
 const NO_PORT_TO_BIND: &str = "bind() to port 0 wants a port that no other socket has at this address, towards whom it may \

@@ -6,7 +6,7 @@ use crate::{
     report::{Finding, PortForecast, PortOutcome, PortUse, Report, Severity},
 };
 
-const ID: &str = "ExhaustionForecast";
+pub(super) const ID: &str = "ExhaustionForecast";
 
 pub(super) fn findings(report: &Report) -> Vec<Finding> {
     report.ports.destinations.iter().filter_map(|used| of_destination(report, used)).collect()

@@ -4,7 +4,7 @@
 use super::{counted, times, who};
 use crate::report::{Direction, Finding, RejectedSyns, Report, Severity};
 
-const ID: &str = "ResetByPortReuse";
+pub(super) const ID: &str = "ResetByPortReuse";
 
 /// One for each side that is seen; where both are on this host, one for both.
 pub(super) fn findings(report: &Report) -> Vec<Finding> {

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use super::who;
 use crate::report::{Finding, HolderKind, PortSharer, Report, Severity, SharedPort};
 
-const SHARED_ID: &str = "SharedPort";
-const SHADOWED_ID: &str = "WildcardShadowed";
+pub(super) const SHARED_ID: &str = "SharedPort";
+pub(super) const SHADOWED_ID: &str = "WildcardShadowed";
 
 pub(super) fn findings(report: &Report) -> Vec<Finding> {
     report.shared_ports.iter().flat_map(|shared| [same_address(shared), shadowed(shared)]).flatten().collect()

@@ -4,8 +4,8 @@
 use super::{counted, namespace, ports, thresholds, who};
 use crate::report::{Destination, Direction, Finding, NetnsTimeWait, ProcessTimeWait, Report, Severity};
 
-const ID: &str = "TimeWaitBuildup";
-const OVERFLOW_ID: &str = "TimeWaitBucketOverflow";
+pub(super) const ID: &str = "TimeWaitBuildup";
+pub(super) const OVERFLOW_ID: &str = "TimeWaitBucketOverflow";
 
 pub(super) fn findings(report: &Report) -> Vec<Finding> {
     let mut findings: Vec<Finding> =

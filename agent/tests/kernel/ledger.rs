@@ -65,7 +65,7 @@ fn twenty_thousand_connections() -> Outcome {
     })?;
     let connections = 3 * EACH + 2 * HALF + AGAIN;
     assert_eq!(ports, connections);
-    rung::assert_nothing_lost(&seen.report.session.events)?;
+    let skipped = rung::assert_nothing_lost(&seen.report.session.events)?;
 
     // Nobody but those who were there, and each end by who it belongs to.
     let actors: HashMap<ProcessKey, &Fork> =
@@ -76,11 +76,16 @@ fn twenty_thousand_connections() -> Outcome {
             assert_eq!(actors.get(&task.key).map(|who| &who.comm), Some(&task.comm), "{end:?}");
         }
     }
+    let mut nobodys = 0;
     for (connection, attribution) in &seen.attributions {
         let key = match attribution {
             Attribution::Process(key, _) => key,
             // Other tests' sessions look at the open files meanwhile, see `Task::is_bystander`.
             Attribution::Unknown(Reason::Agent) => continue,
+            Attribution::Unknown(Reason::NotSeen) if nobodys < skipped => {
+                nobodys += 1;
+                continue;
+            }
             Attribution::Unknown(why) => return Err(format!("{connection:?} is nobody's: {why:?}").into()),
         };
         let is_at_server = connection.local == listeners[1].address;
@@ -116,7 +121,8 @@ fn twenty_thousand_connections() -> Outcome {
     if !rung::is_upper(Observed::TimeWaitLeft)? {
         lesser("of those that entered, what is there is known, and not why the others went");
     }
-    assert_eq!(entered, connections as u64, "{:#?}", seen.report.time_wait);
+    let expected = connections as u64 - skipped.min(connections as u64)..=connections as u64;
+    assert!(expected.contains(&entered), "{entered} entered: {:#?}", seen.report.time_wait);
     let namespace = seen.namespace(&scene.net)?;
     assert_eq!(namespace.total, namespace.kernel_total, "{namespace:?}");
     Ok(())
