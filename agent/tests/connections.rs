@@ -10,7 +10,7 @@ use firstfin::{
         SocketFacts, SocketId, SocketRow, Task, TcpState, Timestamp, Transition,
     },
     ports::accounting::account,
-    report::{Direction, Finding, Host, Lost, Report, SessionFacts, Severity, build, retain_relevant, sockets_to_name},
+    report::{Direction, Finding, Report, SessionFacts, Severity, build, retain_relevant, sockets_to_name},
     state::{Input, Limits, State},
 };
 
@@ -65,18 +65,10 @@ fn report(mut state: State, rows: Vec<SocketRow>, owners: &[(u64, u32)]) -> Repo
         state.feed(Input::Process(Process::from_task(&task(*tgid))));
     }
     let facts = SessionFacts {
-        host: Host { name: Name::from("test"), kernel: Name::from("6.18"), version: "0".to_owned() },
-        started_at: String::new(),
         duration: Duration::from_secs(5),
-        interrupted: false,
-        hooks: Vec::new(),
-        blind_spots: Vec::new(),
-        lost: Lost::default(),
-        sockets_not_followed: 0,
-        malformed: 0,
         alive: owners.iter().map(|(_, tgid)| key(*tgid)).collect(),
         socket_owners: owners.iter().map(|(inode, tgid)| (Inode(*inode), key(*tgid))).collect(),
-        port_searches: None,
+        ..SessionFacts::default()
     };
     build(&state, &census, &facts)
 }

@@ -9,7 +9,7 @@ use firstfin::{
         Census, Connection, Event, Inode, Name, Netns, NetnsCensus, NetnsSettings, OpenKind, Process, ProcessKey,
         SocketFacts, SocketId, SocketRow, Task, TcpState, Timestamp, Transition,
     },
-    report::{Finding, Host, Lost, PortOutcome, PortUse, Report, SessionFacts, Severity, build, sockets_to_name},
+    report::{Finding, PortOutcome, PortUse, Report, SessionFacts, Severity, build, sockets_to_name},
     state::{Input, Limits, State},
 };
 
@@ -88,20 +88,7 @@ fn census(rows: Vec<SocketRow>, settings: NetnsSettings, ms: u64) -> Census {
 }
 
 fn facts() -> SessionFacts {
-    SessionFacts {
-        host: Host { name: Name::from("test"), kernel: Name::from("6.18"), version: "0".to_owned() },
-        started_at: String::new(),
-        duration: Duration::from_secs(5),
-        interrupted: false,
-        hooks: Vec::new(),
-        blind_spots: Vec::new(),
-        lost: Lost::default(),
-        sockets_not_followed: 0,
-        malformed: 0,
-        alive: HashSet::new(),
-        socket_owners: Vec::new(),
-        port_searches: None,
-    }
+    SessionFacts { duration: Duration::from_secs(5), ..SessionFacts::default() }
 }
 
 /// Ten connections a second for five seconds.

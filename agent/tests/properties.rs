@@ -9,7 +9,7 @@ use agent_ebpf::{
 use firstfin::{
     decode::{DecodeError, decode},
     model::{Asker, Census, Connection, Event, Name, Netns, NetnsCensus, ProcessKey, SocketRow, TcpState, Timestamp},
-    report::{Host, Lost, Report, SessionFacts, build},
+    report::{Lost, Report, SessionFacts, build},
     state::{Input, Limits, State},
 };
 use proptest::prelude::*;
@@ -139,18 +139,9 @@ fn census(closes: &[Close]) -> Census {
 
 fn facts(lost: u64) -> SessionFacts {
     SessionFacts {
-        host: Host { name: Name::from("test"), kernel: Name::from("6.1"), version: "0".to_owned() },
-        started_at: "2026-01-01T00:00:00.000Z".to_owned(),
         duration: Duration::from_secs(55),
-        interrupted: false,
-        hooks: Vec::new(),
-        blind_spots: Vec::new(),
         lost: Lost { transitions: lost, ..Lost::default() },
-        sockets_not_followed: 0,
-        malformed: 0,
-        alive: Default::default(),
-        socket_owners: Vec::new(),
-        port_searches: None,
+        ..SessionFacts::default()
     }
 }
 

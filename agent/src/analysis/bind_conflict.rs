@@ -3,7 +3,7 @@
 
 use super::{counted, namespace, times, who};
 use crate::{
-    model::{Call, errno},
+    model::{Asker, Call, errno},
     report::{BindFailure, Finding, Holder, HolderKind, Refusal, Report, Severity},
     rules::Remedy,
 };
@@ -33,14 +33,19 @@ fn finding(report: &Report, failure: &BindFailure) -> Finding {
     let local = failure.local.as_deref().unwrap_or("an address that could not be read");
     let asker = &failure.asker;
     let mut evidence = vec![format!(
-        "refused {} with {}, to {} of this name; SO_REUSEADDR {}, SO_REUSEPORT {}{}",
+        "refused {}{} with {}, to {} of this name; SO_REUSEADDR {}, SO_REUSEPORT {}{}{}",
         times(failure.count),
+        how_fast(failure),
         failure.error,
         counted(failure.processes, "process", "processes"),
         on_off(failure.options.reuse_address),
         on_off(failure.options.reuse_port),
         asker.uid.map_or_else(String::new, |uid| format!(", user {uid}")),
+        others_set(asker),
     )];
+    if failure.processes >= CRASH_LOOP {
+        evidence.push("each time by another process: it is started again and again, and fails".to_owned());
+    }
     evidence.extend(failure.holders.iter().map(describe));
     evidence.extend(failure.holders_unknown.clone());
     Finding {
@@ -54,6 +59,32 @@ fn finding(report: &Report, failure: &BindFailure) -> Finding {
         avoid: avoid(failure),
         ..Finding::default()
     }
+}
+
+/// As many processes of one name that fail alike are one that is started again and again.
+const CRASH_LOOP: u64 = 3;
+
+/// Within which time, and how many that is a minute; nothing for a single one.
+fn how_fast(failure: &BindFailure) -> String {
+    if failure.count < 2 || failure.over_s <= 0.0 {
+        return String::new();
+    }
+    let per_minute = (failure.count - 1) as f64 / failure.over_s * 60.0;
+    format!(" within {:.1} s ({per_minute:.0} a minute)", failure.over_s)
+}
+
+/// What else is set of what decides about a port.
+fn others_set(asker: &Asker) -> String {
+    let mut text = String::new();
+    for (is_set, name) in [(asker.free_bind, "IP_FREEBIND"), (asker.bind_address_no_port, "IP_BIND_ADDRESS_NO_PORT")] {
+        if is_set == Some(true) {
+            text.push_str(&format!(", {name} on"));
+        }
+    }
+    if let Some(device) = asker.device.filter(|&device| device != 0) {
+        text.push_str(&format!(", bound to interface {device}"));
+    }
+    text
 }
 
 /// The holder is a connection, at a port that connect() gives away. A dump does not tell who began a connection: what the

@@ -39,44 +39,43 @@ fn at_the_client(report: &Report, syns: &RejectedSyns) -> Finding {
         )
     }));
     evidence.extend(waiting_there(report, remote));
-    evidence.extend(timestamps(report, syns));
-    Finding {
-        id: ID.to_owned(),
-        severity: Severity::Warning,
-        summary: format!(
-            "{} connects to {remote} from ports whose earlier connection the other side still has: {}",
-            name(syns),
-            times(*count)
-        ),
-        process: syns.process.clone(),
-        cause: CAUSE.to_owned(),
-        evidence,
-        remedy: remedy(report, syns),
-        avoid: avoid(),
-        ..Finding::default()
-    }
+    let summary = format!(
+        "{} connects to {remote} from ports whose earlier connection the other side still has: {}",
+        name(syns),
+        times(*count)
+    );
+    finding(report, syns, summary, evidence)
 }
 
 fn at_the_server(report: &Report, syns: &RejectedSyns) -> Finding {
     let RejectedSyns { remote, count, .. } = syns;
     let local = syns.local.as_deref().unwrap_or("a port of this host");
-    let mut evidence = vec![format!(
+    let evidence = vec![format!(
         "{} from {remote} to {local} came for connections that are in TIME_WAIT here and cannot make way for them",
         counted(*count, "SYN", "SYNs")
     )];
-    evidence.extend(timestamps(report, syns));
+    let summary = format!(
+        "{remote} connects to {local} from ports that {}, which closed first, still has in TIME_WAIT: {}",
+        name(syns),
+        times(*count)
+    );
+    finding(report, syns, summary, evidence)
+}
+
+fn finding(report: &Report, syns: &RejectedSyns, summary: String, mut evidence: Vec<String>) -> Finding {
+    let timestamps = report.ports.namespace(syns.netns).and_then(|place| place.timestamps);
+    evidence.extend(
+        timestamps
+            .map(|timestamps| format!("net.ipv4.tcp_timestamps is {timestamps} in network namespace {}", syns.netns)),
+    );
     Finding {
         id: ID.to_owned(),
         severity: Severity::Warning,
-        summary: format!(
-            "{remote} connects to {local} from ports that {}, which closed first, still has in TIME_WAIT: {}",
-            name(syns),
-            times(*count)
-        ),
+        summary,
         process: syns.process.clone(),
         cause: CAUSE.to_owned(),
         evidence,
-        remedy: remedy(report, syns),
+        remedy: remedy(timestamps == Some(0)),
         avoid: avoid(),
         ..Finding::default()
     }
@@ -98,15 +97,9 @@ fn waiting_there<'a>(report: &'a Report, remote: &'a str) -> impl Iterator<Item 
     })
 }
 
-fn timestamps(report: &Report, syns: &RejectedSyns) -> Option<String> {
-    let timestamps = report.ports.namespace(syns.netns)?.timestamps?;
-    Some(format!("net.ipv4.tcp_timestamps is {timestamps} in network namespace {}", syns.netns))
-}
-
-fn remedy(report: &Report, syns: &RejectedSyns) -> Vec<String> {
-    let is_off = report.ports.namespace(syns.netns).and_then(|place| place.timestamps) == Some(0);
+fn remedy(without_timestamps: bool) -> Vec<String> {
     let on = "with TCP timestamps on both sides a SYN with a newer one takes the TIME_WAIT over at once";
-    let timestamps = if is_off {
+    let timestamps = if without_timestamps {
         format!("net.ipv4.tcp_timestamps=1 here (0 now), and on the other node: {on}")
     } else {
         format!("net.ipv4.tcp_timestamps=1 on the other node, and nothing between that removes the option: {on}")

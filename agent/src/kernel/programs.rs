@@ -86,6 +86,7 @@ pub struct Programs {
     ring: RingBuf<MapData>,
     counters: PerCpuArray<MapData, u64>,
     searches: PerCpuArray<MapData, u64>,
+    bytes: u64,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
     /// Holds the programs, their links and the other maps
     ebpf: Ebpf,
@@ -126,11 +127,18 @@ impl Programs {
     /// Hands over every record that waits, oldest first. Never blocks.
     pub fn drain(&mut self, sink: &mut dyn FnMut(Result<Event, DecodeError>)) {
         while let Some(record) = self.ring.next() {
+            self.bytes += record.len() as u64;
             sink(decode(&record));
         }
         if let Some(log) = &mut self.log {
             log.flush();
         }
+    }
+
+    /// Bytes of the records handed over so far.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// What the kernel could not tell so far.
@@ -263,7 +271,7 @@ fn load_and_attach(mut plan: Plan, settings: &Settings) -> anyhow::Result<Progra
             plan.fall(number, format!("{error:#}"));
         }
     }
-    Ok(Programs { plan, ring, counters, searches, log, ebpf })
+    Ok(Programs { plan, ring, counters, searches, bytes: 0, log, ebpf })
 }
 
 /// Before 5.11 the kernel charges maps to RLIMIT_MEMLOCK, and the usual 64 kB are not enough. Since then it does not, so

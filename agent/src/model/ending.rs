@@ -4,7 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{TcpState, TimeWaitMade, TimeWaitSubstate, Transition};
+use super::{TcpState, TimeWaitMade, TimeWaitSubstate, Transition, errno::EADDRNOTAVAIL};
 
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -88,7 +88,6 @@ const EHOSTDOWN: u32 = 112;
 const EHOSTUNREACH: u32 = 113;
 const ENETDOWN: u32 = 100;
 const ENETUNREACH: u32 = 101;
-const EADDRNOTAVAIL: u32 = 99;
 
 impl Ending {
     pub(super) fn of(transition: &Transition) -> Option<Self> {

@@ -3,7 +3,12 @@
 //! Only those that bind(2), listen(2), connect(2) and TCP itself can set. Any other is shown by its number: a wrong
 //! name would be worse than none.
 
-/// The address is in use, include/uapi/asm-generic/errno.h: what bind() and listen() say of a conflict, and of a search for
+// include/uapi/asm-generic/errno-base.h, errno.h
+/// Not permitted: what bind() says of a privileged port.
+pub const EACCES: u32 = 13;
+/// What bind() says of an address that is not one of this host, and connect() where no local port is to be had.
+pub const EADDRNOTAVAIL: u32 = 99;
+/// The address is in use: what bind() and listen() say of a conflict, and of a search for
 /// any port that found none.
 pub const EADDRINUSE: u32 = 98;
 

@@ -119,7 +119,7 @@ pub(super) fn quiet() -> Report {
                      through io_uring are not seen",
                 ),
             ],
-            events: Events { received: 12, ..Events::default() },
+            events: Events { received: 12, bytes: 0, ..Events::default() },
             blind_spots: Vec::new(),
         },
         time_wait: TimeWait { namespaces: vec![namespace(HOST, 0)], ..TimeWait::default() },
@@ -239,6 +239,7 @@ pub(super) fn full() -> Report {
             options: SocketOptions { reuse_address: true, ..SocketOptions::default() },
             asker: Asker { uid: Some(0), device: Some(0), ..Asker::default() },
             count: 5,
+            over_s: 0.0,
             processes: 5,
             holders: vec![
                 Holder {
@@ -281,6 +282,7 @@ pub(super) fn full() -> Report {
             options: SocketOptions::default(),
             asker: Asker::default(),
             count: 1,
+            over_s: 0.0,
             processes: 1,
             holders: Vec::new(),
             holders_omitted: 0,
@@ -354,6 +356,7 @@ pub(super) fn lossy() -> Report {
     report.session.duration_s = 4.26;
     report.session.events = Events {
         received: 41_900,
+        bytes: 0,
         lost: 3_107,
         lost_by_kind: Lost { transitions: 3_100, refused_calls: 0, processes: 5, timewait: 0, skipped_programs: 2 },
         malformed: 1,

@@ -1,7 +1,7 @@
 //! The words for what the model names, the same wherever people read them.
 
 use crate::{
-    model::{ConnectFailure, Container, Leaving, Reset, SocketOptions},
+    model::{ConnectFailure, Container, Leaving, Reset, SocketOptions, errno},
     report::{HolderKind, ProcessInfo, Severity},
 };
 
@@ -64,6 +64,15 @@ pub(super) const fn connect_failure(cause: ConnectFailure) -> &'static str {
         ConnectFailure::Abandoned => "closed before it was made",
         ConnectFailure::HandshakeBroken => "inbound, broke off in the handshake",
         ConnectFailure::Other => "failed",
+    }
+}
+
+/// What an errno of bind() that is no conflict means, in brackets; nothing for the others.
+pub(super) const fn bind_error(errno: u32) -> &'static str {
+    match errno {
+        errno::EACCES => " (a port below ip_unprivileged_port_start, without CAP_NET_BIND_SERVICE)",
+        errno::EADDRNOTAVAIL => " (not an address of this host)",
+        _ => "",
     }
 }
 

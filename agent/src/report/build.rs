@@ -24,7 +24,7 @@ const MAX_PROCESSES: usize = 1_000;
 const MAX_DESTINATIONS: usize = 20;
 
 /// What a report says of its session, apart from what the state knows.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SessionFacts {
     /// Where it was made
     pub host: Host,
@@ -44,6 +44,9 @@ pub struct SessionFacts {
     pub sockets_not_followed: u64,
     /// Records that were not understood
     pub malformed: u64,
+    /// Bytes of all records
+    #[serde(default)]
+    pub bytes: u64,
     /// Of the processes the state mentions, those that are still there
     pub alive: HashSet<ProcessKey>,
     /// Who has the sockets of [`sockets_to_name`](super::sockets_to_name) open, where that could be found out
@@ -73,6 +76,7 @@ pub fn build(state: &State, census: &Census, facts: &SessionFacts) -> Report {
             hooks: facts.hooks.clone(),
             events: Events {
                 received: state.received(),
+                bytes: facts.bytes,
                 lost: facts.lost.total(),
                 lost_by_kind: facts.lost,
                 malformed: facts.malformed,

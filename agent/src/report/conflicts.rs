@@ -4,7 +4,7 @@ use std::{cmp::Reverse, collections::HashMap, net::SocketAddr};
 
 use super::{
     BindFailure, Holder, HolderKind, ProcessInfo, Refusal,
-    build::{Namer, truncate},
+    build::{Namer, round, truncate},
 };
 use crate::{
     model::{HeldOptions, ProcessKey, SocketRow, TcpState, TimeWaitSubstate, errno},
@@ -56,6 +56,7 @@ fn bind_failure(key: &RefusedKey, tally: &RefusedTally, last: ProcessKey, namer:
         options: tally.options,
         asker: tally.asker,
         count: tally.count,
+        over_s: tally.when.map_or(0.0, |(first, last)| round(last.since(first).as_secs_f64())),
         processes: tally.processes.len() as u64,
         holders,
         holders_omitted,

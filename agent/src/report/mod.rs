@@ -69,7 +69,7 @@ pub struct Report {
 }
 
 /// Where and by what a report was made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Host {
     /// Host name
     pub name: Name,
@@ -112,6 +112,9 @@ pub struct Hook {
 pub struct Events {
     /// Records received and understood
     pub received: u64,
+    /// Bytes of the records received
+    #[serde(default)]
+    pub bytes: u64,
     /// Records the kernel could not deliver, and calls of our programs it skipped: the sum of `lost_by_kind`
     pub lost: u64,
     /// The same by kind
@@ -326,7 +329,7 @@ impl From<&Process> for ProcessInfo {
 }
 
 /// A bind() or listen() that is refused again and again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BindFailure {
     /// Who asked; the last one, if a service is started again and again
     pub process: ProcessInfo,
@@ -347,6 +350,9 @@ pub struct BindFailure {
     pub asker: Asker,
     /// How often
     pub count: u64,
+    /// Seconds from the first to the last
+    #[serde(default)]
+    pub over_s: f64,
     /// How many processes got it
     pub processes: u64,
     /// Who held the port right after the first refusal; the one in the way first, where that is known

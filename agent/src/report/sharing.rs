@@ -2,17 +2,14 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use super::{
     HolderKind, PortSharer, SessionFacts, SharedPort,
     build::{Namer, truncate},
 };
-use crate::{
-    model::{Census, Inode, NetnsCensus, ProcessKey, SocketRow, TcpState},
-    rules,
-};
+use crate::model::{Census, Inode, NetnsCensus, ProcessKey, SocketRow, TcpState};
 
 /// Sockets listed for a port, at most.
 const MAX_SHARERS: usize = 10;
@@ -25,15 +22,26 @@ fn crowds(namespace: &NetnsCensus) -> impl Iterator<Item = (u16, Vec<&SocketRow>
         at.entry(row.connection.local.port()).or_default().push(row);
     }
     at.into_iter().filter_map(|(port, mut rows)| {
-        let all = rows.clone();
-        rows.retain(|row| all.iter().any(|other| row.inode != other.inode && is_overlap(row, other)));
+        let mut sockets: HashMap<IpAddr, usize> = HashMap::new();
+        for row in &rows {
+            *sockets.entry(row.connection.local.ip()).or_default() += 1;
+        }
+        rows.retain(|row| is_crowded(row.connection.local.ip(), &sockets));
         (!rows.is_empty()).then_some((port, rows))
     })
 }
 
-/// Whether V6ONLY is set a dump does not say of every socket, so [::] is not taken to cover IPv4.
-fn is_overlap(a: &SocketRow, b: &SocketRow) -> bool {
-    rules::is_overlap(a.connection.local.ip(), true, b.connection.local.ip(), b.connection.local.is_ipv6())
+/// Whether a socket at this address has company, itself being among the `sockets` at its port. Whether V6ONLY is set a dump
+/// does not say of every socket, so [::] is not taken to cover IPv4.
+fn is_crowded(address: IpAddr, sockets: &HashMap<IpAddr, usize>) -> bool {
+    let wildcard: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let at = |address: &IpAddr| sockets.get(address).copied().unwrap_or_default();
+    if address == wildcard {
+        let of_family = sockets.iter().filter(|(other, _)| other.is_ipv4() == address.is_ipv4());
+        of_family.map(|(_, sockets)| sockets).sum::<usize>() > 1
+    } else {
+        at(&address) > 1 || at(&wildcard) > 0
+    }
 }
 
 /// The sockets whose owners decide whether a port is shared by different programs.

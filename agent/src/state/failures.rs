@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     model::{
         Asker, Call, ConnectFailure, Connection, HeldOptions, Name, Netns, OpenKind, ProcessKey, RefusedCall, Reset,
-        SocketOptions, TcpState, errno,
+        SocketOptions, TcpState, Timestamp, errno,
     },
     rules::{self, HolderState},
 };
@@ -96,6 +96,8 @@ impl RefusedKey {
 pub struct RefusedTally {
     /// How often
     pub count: u64,
+    /// When for the first time, and when the last
+    pub when: Option<(Timestamp, Timestamp)>,
     /// Who got it last
     pub last: Option<ProcessKey>,
     /// Who got it, up to [`RefusedTally::MAX_PROCESSES`]

@@ -60,11 +60,8 @@ fn bind_failure(it: &BindFailure) -> String {
     let local = it.local.as_deref().unwrap_or("an address that could not be read");
     let times = if it.count == 1 { "once".to_owned() } else { format!("{} times", it.count) };
     let process = words::process(&it.process);
-    if it.processes > 1 {
-        format!("{process}: {call} to {local}: {}, {times} by {} processes", it.error, it.processes)
-    } else {
-        format!("{process}: {call} to {local}: {}, {times}", it.error)
-    }
+    let by = if it.processes > 1 { format!(" by {} processes", it.processes) } else { String::new() };
+    format!("{process}: {call} to {local}: {}{}, {times}{by}", it.error, words::bind_error(it.errno))
 }
 
 pub(super) fn holder(it: &Holder, context: Context) -> String {

@@ -1,0 +1,251 @@
+//! A running session: the only place with a clock and an event loop.
+//!
+//! One task reads the ring buffer and feeds the state; there is no second writer and no lock. What takes long (a census,
+//! the search for the holders of a port) runs on a thread of its own, and its result is fed in like an event.
+
+mod holders;
+mod stock;
+
+use std::{io, time::Duration};
+
+use anyhow::Context as _;
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    task::JoinHandle,
+    time::{Instant, MissedTickBehavior, interval},
+};
+
+use self::holders::Found;
+use crate::{
+    kernel::{
+        Losses, Programs, Settings, StartError,
+        census::{self, boottime},
+        plan::{Plan, Rung},
+        processes::Procfs,
+        sock_diag::DumpFilter,
+    },
+    model::{Census, ConnectFailure, Ending, Event, Process, RefusedCall, Timestamp, errno},
+    recording,
+    state::{Input, Limits, State},
+};
+
+/// How often the ring buffer is looked at when nothing wakes the agent: what a reader of `trace` waits at most.
+const POLL: Duration = Duration::from_millis(100);
+/// How often the ledger is cleaned of timewait sockets that are gone, and the ports in use are counted. A dump of 30,000
+/// sockets takes some 10 ms, so this is about a thousandth of a CPU, and a sixth of the 60 s an entry lives.
+const RECONCILE: Duration = Duration::from_secs(10);
+/// How soon after the last census one is taken because a call found no port: what took the ports is there now, and may be
+/// gone at the next one's turn.
+const RECONCILE_EARLY: Duration = Duration::from_secs(5);
+
+/// A session that observes.
+pub struct Session {
+    programs: AsyncFd<Programs>,
+    state: State,
+    procfs: Procfs,
+    recording: Option<recording::Writer>,
+    started_at: jiff::Timestamp,
+    blind_spots: Vec<String>,
+    malformed: u64,
+    pending: Vec<RefusedCall>,
+    lookup: Option<JoinHandle<Vec<(RefusedCall, Found)>>>,
+    reconciling: Option<JoinHandle<Census>>,
+    /// When the last one was begun
+    reconciled: Option<Instant>,
+    /// Only certain processes are asked for
+    wants_owners: bool,
+}
+
+impl Session {
+    /// Attaches the programs and takes stock of what is there. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// The host lacks something; nothing is left attached.
+    pub fn start(settings: &Settings, recording: Option<Box<dyn io::Write>>) -> Result<Self, StartError> {
+        let started = boottime();
+        let started_at = jiff::Timestamp::now();
+        let programs = Programs::attach(settings)?;
+        let blind_spots = programs.plan().blind_spots();
+        let setup_failed = |what: &str, error: &dyn std::fmt::Display| StartError {
+            missing: format!("{what}: {error}"),
+            meaning: "the session cannot be run".to_owned(),
+            remedy: "make room for it: descriptors (ulimit -n), memory, disk space".to_owned(),
+            source: None,
+        };
+        let mut session = Self {
+            // SAFETY: the descriptor is that of the ring buffer, which `programs` owns and neither closes nor replaces
+            // before it is dropped; and `AsyncFd` drops it only after it has deregistered the descriptor.
+            programs: unsafe { AsyncFd::register_with_interest(programs, Interest::READABLE) }
+                .map_err(|error| setup_failed("the ring buffer cannot be waited for", &error))?,
+            state: State::new(started, Limits::default()),
+            procfs: Procfs::host(),
+            recording: recording
+                .map(|out| recording::Writer::begin(out, started))
+                .transpose()
+                .map_err(|error| setup_failed("the recording cannot be written", &error))?,
+            started_at,
+            blind_spots,
+            malformed: 0,
+            pending: Vec::new(),
+            lookup: None,
+            reconciling: None,
+            reconciled: None,
+            wants_owners: settings.filter.names_a_process(),
+        };
+        let unseen = session.plan().steps.iter().filter(|step| step.rung == Rung::None);
+        let unseen: Vec<String> = unseen
+            .map(|step| {
+                let why = step.not_higher.last().map_or("", |(_, why)| why.as_str());
+                format!("{}: not seen at all: {why}", step.observed.name())
+            })
+            .collect();
+        session.blind_spots.extend(unseen);
+        // After attaching, so that nothing falls between: what ends from here on has an event.
+        let census = census::take(&session.procfs, &DumpFilter::all(), None, &boottime);
+        let holders = session.procfs.socket_holders();
+        if holders.unreadable > 0 {
+            session.blind_spots.push(format!(
+                "the open files of {} process(es) could not be read: sockets older than the session may lack an owner",
+                holders.unreadable
+            ));
+        }
+        session.feed(Input::Begin { census, holders });
+        Ok(session)
+    }
+
+    /// What was carried out.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        self.programs.get_ref().plan()
+    }
+
+    /// What the session has to do without, in words.
+    #[must_use]
+    pub fn blind_spots(&self) -> &[String] {
+        &self.blind_spots
+    }
+
+    /// Since when it observes, on the wall clock and as events are stamped.
+    #[must_use]
+    pub const fn started(&self) -> (jiff::Timestamp, Timestamp) {
+        (self.started_at, self.state.started())
+    }
+
+    /// What is known so far.
+    #[must_use]
+    pub const fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Observes until `until` is done, handing every event to `sink` before the state takes it in, and the owner of the
+    /// timewait socket it is about.
+    ///
+    /// # Errors
+    /// `sink` fails; or the event loop does.
+    pub async fn observe<F: Future>(
+        &mut self,
+        until: F,
+        sink: &mut dyn FnMut(&Event, Option<&Process>) -> io::Result<()>,
+    ) -> anyhow::Result<F::Output> {
+        tokio::pin!(until);
+        let mut poll = interval(POLL);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut reconcile = tokio::time::interval_at(Instant::now() + RECONCILE, RECONCILE);
+        reconcile.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                result = &mut until => {
+                    self.drain(sink)?;
+                    return Ok(result);
+                }
+                ready = self.programs.readable_mut() => ready.context("wait for the ring buffer")?.clear_ready(),
+                _ = poll.tick() => {}
+                _ = reconcile.tick() => self.begin_reconciliation(),
+            }
+            self.drain(sink)?;
+            self.collect().await;
+        }
+    }
+
+    /// What the kernel could not tell so far.
+    ///
+    /// # Errors
+    /// Its counters cannot be read.
+    pub fn losses(&self) -> anyhow::Result<Losses> {
+        self.programs.get_ref().losses()
+    }
+
+    fn feed(&mut self, input: Input) {
+        if let Some(recording) = &mut self.recording
+            && let Err(error) = recording.input(&input)
+        {
+            log::error!("the recording ends here: {error}");
+            self.blind_spots.push(format!("the recording is cut off: {error}"));
+            self.recording = None;
+        }
+        self.state.feed(input);
+    }
+
+    fn drain(&mut self, sink: &mut dyn FnMut(&Event, Option<&Process>) -> io::Result<()>) -> io::Result<()> {
+        let mut events = Vec::new();
+        let mut malformed = 0;
+        self.programs.get_mut().drain(&mut |decoded| match decoded {
+            Ok(event) => events.push(event),
+            Err(error) => {
+                log::debug!("record not understood: {error}");
+                malformed += 1;
+            }
+        });
+        self.malformed += malformed;
+        if events.iter().any(found_no_port) && self.reconciled.is_none_or(|at| at.elapsed() >= RECONCILE_EARLY) {
+            self.begin_reconciliation();
+        }
+        for event in events {
+            let owner = match &event {
+                Event::TimeWait(event) => self.state.owner_of(event),
+                _ => None,
+            };
+            // Whose a timewait socket is the kernel does not know, so this part of a filter is applied here.
+            let is_foreign = self.wants_owners && owner.is_none() && matches!(event, Event::TimeWait(_));
+            if !is_foreign {
+                sink(&event, owner)?;
+            }
+            match &event {
+                Event::ProcessSeen(task) if !task.is_kernel_thread => {
+                    let process = self.procfs.describe(task);
+                    self.feed(Input::Process(process));
+                    self.feed(Input::Event(event));
+                }
+                Event::Refused(call) => {
+                    let call = call.clone();
+                    self.feed(Input::Event(event));
+                    self.want_holders(call);
+                }
+                _ => self.feed(Input::Event(event)),
+            }
+        }
+        self.begin_lookup();
+        Ok(())
+    }
+
+    /// Takes in what the other threads have finished.
+    async fn collect(&mut self) {
+        if let Some(census) = self.reconciling.take_if(|task| task.is_finished())
+            && let Ok(census) = census.await
+        {
+            self.feed(Input::Census(census));
+        }
+        if let Some(lookup) = self.lookup.take_if(|task| task.is_finished()) {
+            self.take_holders(lookup).await;
+        }
+    }
+}
+
+/// A connect(), a bind() to port 0 or a listen() without bind() found no port.
+fn found_no_port(event: &Event) -> bool {
+    match event {
+        Event::Transition(end) => end.ending() == Some(Ending::ConnectFailed(ConnectFailure::NoFreePort)),
+        Event::Refused(call) => call.errno == errno::EADDRINUSE && call.local.is_some_and(|local| local.port() == 0),
+        _ => false,
+    }
+}
