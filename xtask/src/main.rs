@@ -1,9 +1,11 @@
-//! What a newcomer and CI type: `cargo xtask setup | run | test | vm | docs`.
+//! What a newcomer and CI type: `cargo xtask setup | run | test | vm | bench | docs`.
 //!
 //! It exists because the eBPF programs need things cargo does not bring (the sources of `core`, LLVM, bpf-linker), and
 //! it must work before they are there: it depends on nothing of this workspace and compiles in seconds.
 
+mod bench;
 mod child;
+mod debian;
 mod docs;
 mod outcome;
 mod privilege;
@@ -35,6 +37,11 @@ enum Task {
     },
     /// Set up, then run the kernel tests on other kernels, in emulated machines that need neither root nor KVM.
     Vm(vm::Wishes),
+    /// Set up, then measure what watching costs: against nothing, an empty eBPF program, and other tools. As root.
+    Bench(bench::Wishes),
+    /// What the bench measures with
+    #[command(hide = true)]
+    Load(bench::load::Load),
     /// Write docs/generated: manual page, completions, JSON schema, command reference.
     Docs {
         /// Change nothing; fail when docs/generated is not what the program would write.
@@ -50,6 +57,8 @@ fn main() -> ExitCode {
         Task::Run { arguments } => run::run(&arguments),
         Task::Test { filter } => test::test(filter.as_deref()),
         Task::Vm(wishes) => vm::vm(&wishes),
+        Task::Bench(wishes) => bench::bench(&wishes),
+        Task::Load(wishes) => bench::load::load(&wishes),
         Task::Docs { check } => docs::docs(check),
     };
     done.unwrap_or_else(|error| {

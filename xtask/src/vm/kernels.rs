@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::debian::{self, Archives, Suite};
+use crate::debian::{self, Archives, Suite};
 
 /// A line of kernels.
 #[derive(Debug, PartialEq, Eq)]

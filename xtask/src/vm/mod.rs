@@ -5,7 +5,6 @@
 
 mod account;
 mod console;
-mod debian;
 mod initramfs;
 mod kernels;
 mod machine;

@@ -12,13 +12,11 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::debian::{self, Archives, Suite};
+use crate::debian::{self, Archives, LIBRARIES, Suite};
 
 /// The suite they are taken from.
 const SUITE: &str = "trixie";
 const PACKAGES: [&str; 2] = ["qemu-system-x86", "busybox-static"];
-/// Where Debian keeps libraries.
-const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 
 /// The folder they are in, laid out like `/`.
 pub(super) struct Tools {

@@ -1,4 +1,4 @@
-//! Debian packages for the machines: found, verified and unpacked in a folder of ours.
+//! Debian packages for the machines and the bench: found, verified and unpacked in a folder of ours.
 //!
 //! Nothing is installed and no root is needed. apt gets a state of its own with one suite as its only source, so neither
 //! what this machine has installed nor its configured suites matter, only where it gets Debian from and which keys it
@@ -18,16 +18,19 @@ use crate::{child, setup::APT_LIMITS, workspace};
 const KEYRINGS: [&str; 2] =
     ["/usr/share/keyrings/debian-archive-keyring.gpg", "/usr/share/keyrings/debian-archive-keyring.pgp"];
 
+/// Where Debian keeps libraries, and the loader of programs, in a folder laid out like `/`.
+pub(crate) const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
+
 /// The addresses this machine gets Debian from.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Archives {
+pub(crate) struct Archives {
     main: String,
     security: String,
 }
 
 impl Archives {
     /// As apt is configured here.
-    pub(super) fn of_this_machine() -> Result<Self> {
+    pub(crate) fn of_this_machine() -> Result<Self> {
         for program in ["apt-get", "apt-cache", "dpkg-deb"] {
             if workspace::find_on_path(program).is_none() {
                 bail!("{program} is not here: the kernels and the emulator are Debian packages, brought by apt");
@@ -62,13 +65,13 @@ impl Archives {
 }
 
 /// apt with a state of its own, for one suite.
-pub(super) struct Suite {
+pub(crate) struct Suite {
     folder: PathBuf,
 }
 
 impl Suite {
     /// Fetches the list of what the suite has.
-    pub(super) fn open(archives: &Archives, suite: &str, folder: &Path) -> Result<Self> {
+    pub(crate) fn open(archives: &Archives, suite: &str, folder: &Path) -> Result<Self> {
         for needed in ["state/lists/partial", "cache/archives/partial", "packages"] {
             let needed = folder.join(needed);
             fs::create_dir_all(&needed).with_context(|| format!("create {}", needed.display()))?;
@@ -91,14 +94,14 @@ impl Suite {
     }
 
     /// The names of all packages.
-    pub(super) fn packages(&self) -> Result<Vec<String>> {
+    pub(crate) fn packages(&self) -> Result<Vec<String>> {
         let output = self.command("apt-cache").arg("dumpavail").output().context("run apt-cache dumpavail")?;
         let text = String::from_utf8_lossy(&output.stdout);
         Ok(text.lines().filter_map(|line| line.strip_prefix("Package: ")).map(str::to_owned).collect())
     }
 
     /// Brings exactly these packages and unpacks them into a folder.
-    pub(super) fn bring(&self, packages: &[String], into: &Path) -> Result<()> {
+    pub(crate) fn bring(&self, packages: &[String], into: &Path) -> Result<()> {
         let downloads = self.folder.join("packages");
         let mut apt = self.command("apt-get");
         apt.arg("download").args(packages).current_dir(&downloads);
@@ -107,7 +110,7 @@ impl Suite {
     }
 
     /// Brings these packages with all they depend on, down to the C library, and unpacks them into a folder.
-    pub(super) fn bring_complete(&self, packages: &[String], into: &Path) -> Result<()> {
+    pub(crate) fn bring_complete(&self, packages: &[String], into: &Path) -> Result<()> {
         let mut apt = self.command("apt-get");
         apt.args(["install", "--download-only", "--no-install-recommends", "-y"]).args(packages);
         download(&mut apt, packages)?;
@@ -149,7 +152,7 @@ fn unpack(packages: &Path, into: &Path) -> Result<()> {
 }
 
 /// Makes a folder at once or not at all: whoever finds it finds it complete.
-pub(super) fn whole_folder(folder: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+pub(crate) fn whole_folder(folder: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let new = folder.with_extension("new");
     if new.exists() {
         fs::remove_dir_all(&new).with_context(|| format!("remove {}", new.display()))?;
