@@ -24,6 +24,7 @@ pub mod analysis;
 pub mod cli;
 pub mod commands;
 pub mod decode;
+mod hash;
 pub mod kernel;
 pub mod model;
 pub mod output;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use compact_str::CompactString;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -11,13 +12,19 @@ use serde::{Deserialize, Deserializer, Serialize};
 /// The escaping is not reversible on purpose: a backslash stays a backslash, so that ordinary names stay as they are.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(transparent)]
-pub struct Name(String);
+pub struct Name(#[schemars(with = "String")] CompactString);
 
 impl Name {
     /// Makes a name out of arbitrary bytes.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Self {
-        let mut safe = String::with_capacity(bytes.len());
+        if let Ok(text) = str::from_utf8(bytes)
+            && text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic())
+        {
+            // Nearly every name. One of up to 24 bytes, as every `comm` is, takes no allocation.
+            return Self(CompactString::new(text));
+        }
+        let mut safe = CompactString::with_capacity(bytes.len());
         for chunk in bytes.utf8_chunks() {
             for character in chunk.valid().chars() {
                 push_safe(&mut safe, character);
@@ -42,7 +49,7 @@ impl Name {
     }
 }
 
-fn push_safe(safe: &mut String, character: char) {
+fn push_safe(safe: &mut CompactString, character: char) {
     match character {
         '\n' | '\r' | '\t' => safe.extend(character.escape_default()),
         '\0'..='\x1f' | '\x7f' => safe.push_str(&format!("\\x{:02x}", u32::from(character))),

@@ -8,15 +8,15 @@
 //! A row is matched by namespace and both endpoints. The same four numbers can come back, so an entry that is too old
 //! to be the row it matches is not believed (`Entry::explains`).
 
-use std::{
-    collections::{HashMap, HashSet},
-    time::Duration,
-};
+use std::{collections::hash_map, time::Duration};
 
 use super::turnover::Turnover;
-use crate::model::{
-    Census, Connection, Leaving, Netns, OpenKind, ProcessKey, SocketId, SocketOptions, SocketRow, TimeWaitId,
-    TimeWaitSubstate, Timestamp,
+use crate::{
+    hash::{FastMap, FastSet},
+    model::{
+        Census, Connection, Leaving, Netns, OpenKind, ProcessKey, SocketId, SocketOptions, SocketRow, TimeWaitId,
+        TimeWaitSubstate, Timestamp,
+    },
 };
 
 /// `TCP_TIMEWAIT_LEN`, include/net/tcp.h: a constant, not a setting.
@@ -87,10 +87,10 @@ impl Entry {
 /// The table of timewait sockets.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    entries: HashMap<Connection, Entry>,
+    entries: FastMap<Connection, Entry>,
     /// Those the last census did not show
-    missing: HashSet<Connection>,
-    early: HashMap<(Connection, TimeWaitId), Leaving>,
+    missing: FastSet<Connection>,
+    early: FastMap<(Connection, TimeWaitId), Leaving>,
     limit: usize,
     evicted: u64,
 }
@@ -104,14 +104,17 @@ impl Ledger {
 
     /// Notes that a connection entered. If one with the same four numbers is here still, it must have left.
     pub(super) fn enter(&mut self, connection: Connection, entry: Entry, turnover: &mut Turnover) {
-        if let Some(why) = entry.timewait.and_then(|id| self.early.remove(&(connection, id))) {
+        // Nearly always empty, and to look something up in it takes as long as in the other one.
+        if !self.early.is_empty()
+            && let Some(why) = entry.timewait.and_then(|id| self.early.remove(&(connection, id)))
+        {
             return turnover.left(entry.owner, why);
         }
         if self.entries.len() >= self.limit && !self.entries.contains_key(&connection) {
             self.evicted += 1;
             return turnover.left(entry.owner, Leaving::Unseen);
         }
-        self.missing.remove(&connection);
+        self.found(&connection);
         if let Some(before) = self.entries.insert(connection, entry) {
             turnover.left(before.owner, Leaving::Unseen);
         }
@@ -124,15 +127,26 @@ impl Ledger {
 
     /// Notes that a timewait socket left, and forgets it.
     pub(super) fn leave(&mut self, connection: &Connection, id: TimeWaitId, why: Leaving) -> Option<Entry> {
-        let Some(entry) = self.get(connection, id).copied() else {
-            if self.early.len() < MAX_EARLY {
-                self.early.insert((*connection, id), why);
+        match self.entries.entry(*connection) {
+            hash_map::Entry::Occupied(entry) if entry.get().timewait.is_none_or(|known| known == id) => {
+                let entry = entry.remove();
+                self.found(connection);
+                Some(entry)
             }
-            return None;
-        };
-        self.entries.remove(connection);
-        self.missing.remove(connection);
-        Some(entry)
+            _ => {
+                if self.early.len() < MAX_EARLY {
+                    self.early.insert((*connection, id), why);
+                }
+                None
+            }
+        }
+    }
+
+    /// A connection that the last census did not show is accounted for.
+    fn found(&mut self, connection: &Connection) {
+        if !self.missing.is_empty() {
+            self.missing.remove(connection);
+        }
     }
 
     /// Takes back the entry of `socket`. None if there is none, or another socket's.
@@ -189,8 +203,8 @@ impl Ledger {
 /// The timewait sockets a census shows.
 struct Shown {
     /// When the namespaces were dumped that the census looked into
-    dumped: HashMap<Netns, Timestamp>,
-    timewait: HashSet<Connection>,
+    dumped: FastMap<Netns, Timestamp>,
+    timewait: FastSet<Connection>,
 }
 
 impl Shown {

@@ -12,8 +12,6 @@ mod older;
 mod ports;
 mod turnover;
 
-use std::collections::HashMap;
-
 use serde::{Deserialize, Serialize};
 
 pub use answers::{Attribution, Reason};
@@ -29,6 +27,7 @@ use self::{
     ports::PortHistory,
 };
 use crate::{
+    hash::FastMap,
     model::{
         Census, Connection, Ending, Event, OpenKind, Process, ProcessKey, RefusedCall, Retraction, SocketHolders, Task,
         TcpState, TimeWaitChange, TimeWaitEvent, TimeWaitMade, Timestamp, Transition,
@@ -70,7 +69,7 @@ pub struct State {
     ledger: Ledger,
     listeners: Listeners,
     older: Older,
-    processes: HashMap<ProcessKey, Process>,
+    processes: FastMap<ProcessKey, Process>,
     turnover: Turnover,
     refused: Tally<RefusedKey, RefusedTally>,
     connects: Tally<ConnectKey, u64>,
@@ -91,7 +90,7 @@ impl State {
             ledger: Ledger::new(limits.timewait_sockets),
             listeners: Listeners::new(limits.listeners),
             older: Older::default(),
-            processes: HashMap::new(),
+            processes: FastMap::default(),
             turnover: Turnover::default(),
             refused: Tally::new(limits.failures),
             connects: Tally::new(limits.failures),
@@ -158,8 +157,13 @@ impl State {
     }
 
     fn transition(&mut self, transition: &Transition) {
+        let mut known = None;
         for task in [&transition.opener, &transition.accepter, &transition.closer].into_iter().flatten() {
-            self.know(task);
+            // As a rule it is one process from the beginning to the end.
+            if known != Some(task) {
+                self.know(task);
+            }
+            known = Some(task);
         }
         let connection = &transition.connection;
         if transition.new == TcpState::Listen {
@@ -186,8 +190,11 @@ impl State {
             ending,
             Ending::TimeWait { simultaneous: true, .. } | Ending::TimeWaitRefused { simultaneous: true }
         );
-        if matches!(owner, Owner::Process(_)) && transition.facts.fin_first && !is_simultaneous {
-            self.turnover.of(owner).closed_first += 1;
+        let closed_first = matches!(owner, Owner::Process(_)) && transition.facts.fin_first && !is_simultaneous;
+        if closed_first || matches!(ending, Ending::TimeWait { .. }) {
+            let closes = self.turnover.of(owner);
+            closes.closed_first += u64::from(closed_first);
+            closes.entered += u64::from(matches!(ending, Ending::TimeWait { .. }));
         }
         match ending {
             Ending::TimeWait { .. } => {
@@ -195,7 +202,6 @@ impl State {
                     Some(TimeWaitMade::Made { id, .. }) => Some(id),
                     _ => None,
                 };
-                self.turnover.of(owner).entered += 1;
                 let (socket, entered, options) = (transition.socket, transition.at, transition.facts.options);
                 let entry = Entry { socket, timewait, owner, opened, entered, options };
                 self.ledger.enter(*connection, entry, &mut self.turnover);

@@ -1,9 +1,10 @@
 //! Sockets that were there before the session: what sock_diag and /proc said of them at its start.
 
-use std::collections::{HashMap, HashSet};
-
 use super::listeners::Listeners;
-use crate::model::{Census, Connection, Netns, OpenKind, ProcessKey, SocketHolders, TcpState};
+use crate::{
+    hash::{FastMap, FastSet},
+    model::{Census, Connection, Netns, OpenKind, ProcessKey, SocketHolders, TcpState},
+};
 
 /// A connection older than the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,9 +18,9 @@ pub(super) struct OlderSocket {
 /// What was there before the session.
 #[derive(Debug, Default)]
 pub(super) struct Older {
-    sockets: HashMap<Connection, OlderSocket>,
-    timewait: HashSet<Connection>,
-    overflow: HashMap<Netns, u64>,
+    sockets: FastMap<Connection, OlderSocket>,
+    timewait: FastSet<Connection>,
+    overflow: FastMap<Netns, u64>,
     evicted: u64,
 }
 

@@ -1,9 +1,12 @@
 //! What came and went: connections that closed, and timewait sockets that were made and left, by process.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use super::ledger::Owner;
-use crate::model::{Leaving, ProcessKey};
+use crate::{
+    hash::FastMap,
+    model::{Leaving, ProcessKey},
+};
 
 /// Timewait sockets that left, by reason.
 pub type Left = BTreeMap<Leaving, u64>;
@@ -26,7 +29,7 @@ pub struct Closes {
 /// [`Closes`] of everybody.
 #[derive(Clone, Debug, Default)]
 pub struct Turnover {
-    of: HashMap<ProcessKey, Closes>,
+    of: FastMap<ProcessKey, Closes>,
     /// Of connections that are nobody's
     unowned: Closes,
     /// Timewait sockets older than the session

@@ -6,12 +6,15 @@
 //! which keeps it from everybody as a bound-only socket does; and, before Linux 6.8, bound-only sockets themselves.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::Duration,
 };
 
 use super::Route;
-use crate::model::{NetnsCensus, NetnsSettings, OpenKind, SocketRow, TcpState, TimeWaitSubstate};
+use crate::{
+    hash::FastSet,
+    model::{NetnsCensus, NetnsSettings, OpenKind, SocketRow, TcpState, TimeWaitSubstate},
+};
 
 /// `TCP_TIMEWAIT_LEN`, include/net/tcp.h: a constant, not a setting.
 pub const TIME_WAIT_LENGTH: Duration = Duration::from_secs(60);
@@ -198,7 +201,7 @@ pub fn account(namespace: &NetnsCensus, opened: impl Fn(&SocketRow) -> Option<Op
     let mut routes: HashMap<Route, RouteUse> = HashMap::new();
     let mut taken: BTreeSet<u16> = space.poisoned.keys().copied().collect();
     // A socket that changed its state during the dump may be in it twice.
-    let mut seen = HashSet::new();
+    let mut seen = FastSet::default();
     for (place, row) in namespace.rows.iter().enumerate() {
         let port = row.connection.local.port();
         if !is_connection(row.state) || !space.is_usable(port) || !seen.insert(row.connection) {

@@ -1,13 +1,10 @@
 //! How fast connections of a route end, and how many of them enter TIME_WAIT: counts by the second over the last while,
 //! for as many routes as have room.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 
 use super::Route;
-use crate::model::Timestamp;
+use crate::{hash::FastMap, model::Timestamp};
 
 /// Seconds that are remembered of a route: half of what a TIME_WAIT lasts, so that a change of load shows in time.
 const SECONDS: u64 = 30;
@@ -132,7 +129,7 @@ impl Window {
 /// the fewest connections, which is counted. So noting a connection costs the same however many routes there are.
 #[derive(Debug, Default)]
 pub struct Rates {
-    routes: HashMap<Route, Window>,
+    routes: FastMap<Route, Window>,
     limit: usize,
     evicted: u64,
 }
