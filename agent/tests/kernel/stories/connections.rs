@@ -7,7 +7,7 @@ use std::{
 
 use firstfin::{
     kernel::plan::Observed,
-    model::{ConnectFailure, Leaving, Reset},
+    model::{ConnectFailure, Event, Leaving, Reset, Transition},
     report::{HolderKind, Severity},
     why::PortsLeft,
 };
@@ -246,6 +246,12 @@ fn proxy_uses_a_port_again() -> Outcome {
         let again = proxy.connect_from(local(42_000), REUSE, listener.address)?;
         let theirs = upstream.accept(listener)?;
         scene.leave_time_wait((&mut upstream, theirs), (&mut proxy, again))?;
+        // Which has waited for the end of the first one: it had the same four numbers.
+        scene.watch().wait(scene.net.id(), "the end of both connections", |events| {
+            let is_its = |end: &Transition| end.connection == again.connection(&scene.net) && end.ending().is_some();
+            let ends = events.iter().filter(|event| matches!(event, Event::Transition(end) if is_its(end)));
+            (ends.count() == 2).then_some(())
+        })?;
         held_by(&scene, listener.address)
     })?;
     let found = finding(&seen.report, "ResetByPortReuse", proxy.who())?;
