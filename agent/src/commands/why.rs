@@ -59,7 +59,8 @@ fn connect(
     blind_spots: &mut Vec<String>,
 ) -> Option<ConnectAnswer> {
     let only = own.into_iter().collect();
-    let census = census::take(procfs, &DumpFilter::all(), Some(&only), &boottime);
+    let mut census = census::take(procfs, &DumpFilter::all(), Some(&only), &boottime);
+    held::add_bound_only(procfs, &mut census);
     blind_spots.extend(census.unreachable.iter().map(|(netns, why)| format!("network namespace {netns}: {why}")));
     census.namespaces.first().map(|namespace| why::connect(remote, namespace))
 }

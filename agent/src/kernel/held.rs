@@ -56,13 +56,14 @@ pub fn at_port(procfs: &Procfs, holders: &SocketHolders, port: u16, netns: Optio
 }
 
 /// Adds to a census the sockets that are bound and nothing else, where the kernel does not list them.
-pub fn add_bound_only(procfs: &Procfs, holders: &SocketHolders, census: &mut Census) {
+pub fn add_bound_only(procfs: &Procfs, census: &mut Census) {
     if lists_bound_sockets() {
         return;
     }
+    let holders = procfs.socket_holders();
     let listed: HashSet<Inode> =
         census.namespaces.iter().flat_map(|namespace| &namespace.rows).filter_map(|row| row.inode).collect();
-    let mut bound = bound_only(procfs, holders, &listed, None);
+    let mut bound = bound_only(procfs, &holders, &listed, None);
     for namespace in &mut census.namespaces {
         namespace.rows.append(&mut bound.remove(&namespace.netns).unwrap_or_default());
     }

@@ -19,6 +19,7 @@ use crate::{
     actor::{Actor, Family, Listener, SocketOption, establish},
     case::{Outcome, alone, trials},
     scene::{Scene, errno_of, finding},
+    stories::why,
     watch::{self, NO_EVENT, Wishes},
 };
 
@@ -118,6 +119,9 @@ fn churn_until_none_is_left() -> Outcome {
                     _ => None,
                 })
             })?;
+            let answer = why(&scene.net, &["--connect", "127.0.0.1:8080"])?.connect.ok_or("no answer")?;
+            let left: Vec<_> = answer.from.iter().map(|from| (from.left, from.live, from.time_wait)).collect();
+            assert_eq!(left, [(0, 0, PORTS.into())], "{answer:?}");
             Ok((halfway, failed_at))
         })
     })?;
@@ -168,6 +172,8 @@ fn bound_sockets_take_them_all() -> Outcome {
         for _ in 0..3 {
             assert_eq!(errno_of(client.connect(listener.address))?, libc::EADDRNOTAVAIL);
         }
+        let answer = why(&scene.net, &["--connect", "127.0.0.1:8080"])?.connect.ok_or("no answer")?;
+        assert_eq!((answer.usable, answer.bound, answer.from), (Some(0), 10, Vec::new()));
         Ok(())
     })?;
 

@@ -18,7 +18,7 @@ pub(crate) fn tests() -> Vec<Trial> {
 }
 
 /// What `firstfin why` says in a namespace.
-fn why(net: &Net, arguments: &[&str]) -> Result<Answer, Failed> {
+pub(crate) fn why(net: &Net, arguments: &[&str]) -> Result<Answer, Failed> {
     let output = net.inside(|| {
         Command::new(env!("CARGO_BIN_EXE_firstfin"))
             .args(["why", "--format", "json"])
