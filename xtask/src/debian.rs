@@ -19,7 +19,7 @@ const KEYRINGS: [&str; 2] =
     ["/usr/share/keyrings/debian-archive-keyring.gpg", "/usr/share/keyrings/debian-archive-keyring.pgp"];
 
 /// Where Debian keeps libraries, and the loader of programs, in a folder laid out like `/`.
-pub(crate) const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
+const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 
 /// The addresses this machine gets Debian from.
 #[derive(Debug, PartialEq, Eq)]
@@ -110,7 +110,7 @@ impl Suite {
     }
 
     /// Brings these packages with all they depend on, down to the C library, and unpacks them into a folder.
-    pub(crate) fn bring_complete(&self, packages: &[String], into: &Path) -> Result<()> {
+    fn bring_complete(&self, packages: &[String], into: &Path) -> Result<()> {
         let mut apt = self.command("apt-get");
         apt.args(["install", "--download-only", "--no-install-recommends", "-y"]).args(packages);
         download(&mut apt, packages)?;
@@ -149,6 +149,43 @@ fn unpack(packages: &Path, into: &Path) -> Result<()> {
         fs::remove_file(&package).with_context(|| format!("remove {}", package.display()))?;
     }
     Ok(())
+}
+
+/// Packages with all they depend on, unpacked in a folder that is laid out like `/`.
+pub(crate) struct Tree(PathBuf);
+
+impl Tree {
+    /// Brings them out of a suite, if the folder is not there yet. `state`: where apt keeps its own.
+    pub(crate) fn bring(folder: &Path, suite: &str, packages: &[&str], state: &Path) -> Result<Self> {
+        if !folder.exists() {
+            eprintln!("{}: not there, bringing it", packages.join(" and "));
+            let suite = Suite::open(&Archives::of_this_machine()?, suite, state)?;
+            let packages: Vec<String> = packages.iter().map(|package| (*package).to_owned()).collect();
+            whole_folder(folder, |new| suite.bring_complete(&packages, new))?;
+        }
+        Ok(Self(folder.to_path_buf()))
+    }
+
+    /// A file of theirs.
+    pub(crate) fn file(&self, path: &str) -> PathBuf {
+        self.0.join(path)
+    }
+
+    /// Where their libraries are.
+    pub(crate) fn libraries(&self) -> PathBuf {
+        self.file(LIBRARIES)
+    }
+
+    /// Lets a command that starts another one start a program of theirs, through the loader it was unpacked with: the C
+    /// library of this machine may be an older one.
+    pub(crate) fn let_start(&self, command: &mut Command, program: &str) {
+        let libraries = self.libraries();
+        command
+            .arg(libraries.join("ld-linux-x86-64.so.2"))
+            .arg("--library-path")
+            .arg(libraries)
+            .arg(self.file(program));
+    }
 }
 
 /// Makes a folder at once or not at all: whoever finds it finds it complete.

@@ -27,7 +27,7 @@ pub(super) fn judge(measured: &[Measured]) -> String {
         let floor = ratio("empty program");
         let of_floor = floor.map(|floor| kept / floor);
         say(
-            "throughput with report, >= 0.97 or >= 0.99 of the empty program's",
+            &format!("throughput with report, >= {REPORT} or >= {OF_FLOOR} of the empty program's"),
             kept >= REPORT || of_floor.is_some_and(|share| share >= OF_FLOOR),
             format!(
                 "{kept:.3}, {} of the empty program's",
@@ -41,21 +41,29 @@ pub(super) fn judge(measured: &[Measured]) -> String {
             say("records lost by report", lost == 0, lost.to_string());
         }
         if let Some(bytes) = report.bytes {
-            say("bytes of records for a connection, <= 96", bytes.median <= BYTES, format!("{:.0}", bytes.median));
+            say(
+                &format!("bytes of records for a connection, <= {BYTES}"),
+                bytes.median <= BYTES,
+                format!("{:.0}", bytes.median),
+            );
         }
         if let Some(cpu) = report.cpu_ms {
             say(
-                "CPU of report for 10,000 connections, <= 20 ms",
+                &format!("CPU of report for 10,000 connections, <= {CPU_MS} ms"),
                 cpu.median <= CPU_MS,
                 format!("{:.1} ms", cpu.median),
             );
         }
     }
     if let Some(states) = ratio("firstfin trace --states") {
-        say("throughput with trace --states, >= 0.80", states >= STATES, format!("{states:.3}"));
+        say(&format!("throughput with trace --states, >= {STATES:.2}"), states >= STATES, format!("{states:.3}"));
         if let Some(tcpstates) = ratio("tcpstates") {
             let times = states / tcpstates;
-            say("throughput with trace --states, twice tcpstates'", times >= OF_TCPSTATES, format!("{times:.1} times"));
+            say(
+                &format!("throughput with trace --states, {OF_TCPSTATES} times tcpstates'"),
+                times >= OF_TCPSTATES,
+                format!("{times:.1} times"),
+            );
         }
     }
     lines

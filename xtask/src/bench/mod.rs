@@ -23,6 +23,9 @@ use self::{
 };
 use crate::{privilege::Privilege, setup, workspace};
 
+/// Where the figures go.
+const RESULTS: &str = "target/bench";
+
 /// What is to be measured.
 #[derive(clap::Args)]
 pub(crate) struct Wishes {
@@ -39,20 +42,6 @@ pub(crate) struct Wishes {
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
 }
-
-fn measure(subject: &Subject, pairs: u32, duration: Duration) -> Result<Option<Measured>> {
-    let mut all = Vec::new();
-    for number in 1..=pairs {
-        let pair = Pair::run(subject, duration)?;
-        eprintln!("{:24} {number:>3} of {pairs}: {pair}", subject.name);
-        all.push(pair);
-    }
-    let in_kernel = measure::in_kernel(subject, duration)?;
-    Ok(Measured::of(subject, &all, in_kernel))
-}
-
-/// Where the figures go.
-const RESULTS: &str = "target/bench";
 
 /// Measures and prints. A budget that is not met is said, and no failure: a busy machine is no reason to stop anybody.
 pub(crate) fn bench(wishes: &Wishes) -> Result<ExitCode> {
@@ -78,12 +67,10 @@ pub(crate) fn bench(wishes: &Wishes) -> Result<ExitCode> {
     if !wishes.quick {
         subjects.extend(peers::bring(&results)?);
     }
+    let names: Vec<String> = subjects.iter().map(|subject| subject.name.clone()).collect();
     subjects.retain(|subject| wishes.only.is_empty() || wishes.only.iter().any(|name| subject.name.contains(name)));
     if subjects.is_empty() {
-        bail!(
-            "nothing is called that; try {}",
-            Subject::ours(&results)?.iter().map(|it| it.name.clone()).collect::<Vec<_>>().join(", ")
-        );
+        bail!("nothing is called that; there are {}", names.join(", "));
     }
 
     let machine = measure::machine();
@@ -109,4 +96,15 @@ pub(crate) fn bench(wishes: &Wishes) -> Result<ExitCode> {
     write("bench.json", table::json(&machine, seconds, &measured)?)?;
     write("bench.svg", plot::svg(&machine, &measured))?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn measure(subject: &Subject, pairs: u32, duration: Duration) -> Result<Option<Measured>> {
+    let mut all = Vec::new();
+    for number in 1..=pairs {
+        let pair = Pair::run(subject, duration)?;
+        eprintln!("{:24} {number:>3} of {pairs}: {pair}", subject.name);
+        all.push(pair);
+    }
+    let in_kernel = measure::in_kernel(subject, duration)?;
+    Ok(Measured::of(subject, &all, in_kernel))
 }

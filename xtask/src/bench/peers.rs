@@ -1,12 +1,12 @@
 //! Other tools that watch the same hook, as Debian has them: unpacked next to the figures with every library they need, and
 //! never installed.
 
-use std::path::Path;
+use std::{path::Path, rc::Rc};
 
 use anyhow::Result;
 
 use super::subject::Subject;
-use crate::debian::{self, Archives, LIBRARIES, Suite};
+use crate::debian::Tree;
 
 const SUITE: &str = "trixie";
 const PACKAGES: [&str; 2] = ["libbpf-tools", "bpftrace"];
@@ -15,16 +15,8 @@ const BPFTRACE: &str =
     "tracepoint:sock:inet_sock_set_state { printf(\"%d %d %d\\n\", pid, args->oldstate, args->newstate); }";
 
 pub(super) fn bring(results: &Path) -> Result<Vec<Subject>> {
-    let tree = results.join("peers");
-    if !tree.exists() {
-        eprintln!("other tools: not there, bringing them");
-        let suite = Suite::open(&Archives::of_this_machine()?, SUITE, &results.join("apt"))?;
-        let packages = PACKAGES.map(str::to_owned);
-        debian::whole_folder(&tree, |new| suite.bring_complete(&packages, new))?;
-    }
-    let peer = |name: &str, program: &str, arguments: &[&str]| {
-        Subject::peer(name, tree.join(program), arguments, tree.join(LIBRARIES), results)
-    };
+    let tree = Rc::new(Tree::bring(&results.join("peers"), SUITE, &PACKAGES, &results.join("apt"))?);
+    let peer = |name: &str, program: &str, arguments: &[&str]| Subject::peer(name, &tree, program, arguments, results);
     Ok(vec![
         peer("tcplife", "usr/sbin/tcplife-libbpf", &[]),
         peer("tcpstates", "usr/sbin/tcpstates-libbpf", &[]),

@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    rc::Rc,
     thread,
     time::{Duration, Instant},
 };
@@ -11,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use super::floor::Floor;
-use crate::workspace;
+use crate::{debian::Tree, workspace};
 
 /// How long a tool may take to begin, and to end when it is asked to.
 const BEGIN_WITHIN: Duration = Duration::from_secs(20);
@@ -34,62 +35,45 @@ pub(super) struct Subject {
 enum What {
     /// An empty program, attached by this process
     Floor,
-    Tool {
-        program: PathBuf,
-        arguments: Vec<String>,
-        loader: Option<PathBuf>,
-    },
+    /// A program of this workspace
+    Ours(PathBuf, Vec<String>),
+    /// One that was unpacked, with its arguments
+    Peer(Rc<Tree>, String, Vec<String>),
 }
 
 impl Subject {
     /// The floor, and firstfin.
     pub(super) fn ours(results: &Path) -> Result<Vec<Self>> {
         let firstfin = workspace::root()?.join("target/release/firstfin");
-        let ours = |name: &str, arguments: &[&str]| Self {
-            name: name.to_owned(),
-            is_ours: true,
-            what: What::Tool {
-                program: firstfin.clone(),
-                arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
-                loader: None,
-            },
-            output: results.join(format!("{}.out", name.replace([' ', '/'], "-"))),
+        let ours = |name: &str, arguments: &[&str]| {
+            Self::new(name, true, What::Ours(firstfin.clone(), owned(arguments)), results)
         };
-        let floor =
-            Self { name: "empty program".to_owned(), is_ours: false, what: What::Floor, output: PathBuf::new() };
         Ok(vec![
-            floor,
+            Self::new("empty program", false, What::Floor, results),
             ours("firstfin report", &["report", "--duration", "1h", "--format", "json"]),
             ours("firstfin trace --states", &["trace", "--states", "--format", "text"]),
         ])
     }
 
-    /// Another tool, with the folder of its libraries.
-    pub(super) fn peer(name: &str, program: PathBuf, arguments: &[&str], libraries: PathBuf, results: &Path) -> Self {
-        Self {
-            name: name.to_owned(),
-            is_ours: false,
-            what: What::Tool {
-                program,
-                arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
-                loader: Some(libraries),
-            },
-            output: results.join(format!("{name}.out")),
-        }
+    /// Another tool.
+    pub(super) fn peer(name: &str, tree: &Rc<Tree>, program: &str, arguments: &[&str], results: &Path) -> Self {
+        Self::new(name, false, What::Peer(Rc::clone(tree), program.to_owned(), owned(arguments)), results)
+    }
+
+    fn new(name: &str, is_ours: bool, what: What, results: &Path) -> Self {
+        Self { name: name.to_owned(), is_ours, what, output: results.join(format!("{}.out", name.replace(' ', "-"))) }
     }
 
     /// Attaches it, and returns when it is.
     pub(super) fn begin(&self) -> Result<Running> {
-        let What::Tool { program, arguments, loader } = &self.what else {
-            return Ok(Running::Here { _floor: Floor::attach()? });
-        };
-        let mut command = match loader {
-            None => Command::new(program),
-            Some(libraries) => {
+        let (mut command, arguments) = match &self.what {
+            What::Floor => return Ok(Running::Here { _floor: Floor::attach()? }),
+            What::Ours(program, arguments) => (Command::new(program), arguments),
+            What::Peer(tree, program, arguments) => {
                 let mut command = Command::new("unshare");
                 command.args(["--mount", "sh", "-c", WITH_TRACEFS, "sh"]);
-                command.arg(libraries.join("ld-linux-x86-64.so.2")).arg("--library-path").arg(libraries).arg(program);
-                command
+                tree.let_start(&mut command, program);
+                (command, arguments)
             }
         };
         let output = File::create(&self.output).with_context(|| format!("create {}", self.output.display()))?;
@@ -118,6 +102,10 @@ impl Subject {
     pub(super) fn said(&self) -> String {
         fs::read(&self.output).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
+}
+
+fn owned(arguments: &[&str]) -> Vec<String> {
+    arguments.iter().map(|argument| (*argument).to_owned()).collect()
 }
 
 /// Something attached.

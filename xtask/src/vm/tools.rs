@@ -12,28 +12,20 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::debian::{self, Archives, LIBRARIES, Suite};
+use crate::debian::Tree;
 
 /// The suite they are taken from.
 const SUITE: &str = "trixie";
 const PACKAGES: [&str; 2] = ["qemu-system-x86", "busybox-static"];
 
-/// The folder they are in, laid out like `/`.
-pub(super) struct Tools {
-    tree: PathBuf,
-}
+/// The folder they are in.
+pub(super) struct Tools(Tree);
 
 impl Tools {
     /// Brings them if they are not there.
     pub(super) fn bring(folder: &Path) -> Result<Self> {
-        let tree = folder.join("tools");
-        if !tree.exists() {
-            eprintln!("emulator: not there, bringing it");
-            let suite = Suite::open(&Archives::of_this_machine()?, SUITE, &folder.join("apt").join(SUITE))?;
-            let packages = PACKAGES.map(str::to_owned);
-            debian::whole_folder(&tree, |new| suite.bring_complete(&packages, new))?;
-        }
-        let tools = Self { tree };
+        let tree = Tree::bring(&folder.join("tools"), SUITE, &PACKAGES, &folder.join("apt").join(SUITE))?;
+        let tools = Self(tree);
         let output = tools.qemu().arg("--version").output().context("run QEMU through setpriv")?;
         if !output.status.success() {
             bail!("QEMU does not run: {}", String::from_utf8_lossy(&output.stderr).trim());
@@ -43,21 +35,20 @@ impl Tools {
 
     /// Linked statically: it runs here, and in the machine without any library.
     pub(super) fn busybox(&self) -> PathBuf {
-        self.tree.join("usr/bin/busybox")
+        self.0.file("usr/bin/busybox")
     }
 
-    /// QEMU, started through the loader it was unpacked with: the C library of this machine may be an older one.
+    /// QEMU.
     pub(super) fn qemu(&self) -> Command {
-        let libraries = self.tree.join(LIBRARIES);
         // Should this process be killed, its machines must not go on for half an hour.
         let mut qemu = Command::new("setpriv");
-        qemu.args(["--pdeathsig", "KILL"]).arg(libraries.join("ld-linux-x86-64.so.2"));
-        qemu.arg("--library-path").arg(&libraries).arg(self.tree.join("usr/bin/qemu-system-x86_64"));
+        qemu.args(["--pdeathsig", "KILL"]);
+        self.0.let_start(&mut qemu, "usr/bin/qemu-system-x86_64");
         for data in ["usr/share/qemu", "usr/share/seabios"] {
-            qemu.arg("-L").arg(self.tree.join(data));
+            qemu.arg("-L").arg(self.0.file(data));
         }
         // None is needed; those of another QEMU, installed here, would not fit.
-        qemu.env("QEMU_MODULE_DIR", libraries.join("qemu"));
+        qemu.env("QEMU_MODULE_DIR", self.0.libraries().join("qemu"));
         qemu
     }
 
