@@ -60,7 +60,7 @@ fn connect(
 ) -> Option<ConnectAnswer> {
     let only = own.into_iter().collect();
     let mut census = census::take(procfs, &DumpFilter::all(), Some(&only), &boottime);
-    held::add_bound_only(procfs, &mut census);
+    held::add_bound_only(procfs, || procfs.socket_holders(), None, &mut census);
     blind_spots.extend(census.unreachable.iter().map(|(netns, why)| format!("network namespace {netns}: {why}")));
     census.namespaces.first().map(|namespace| why::connect(remote, namespace))
 }

@@ -116,11 +116,6 @@ impl Look<'_> {
         loop {
             let at = (self.now)();
             let mut rows = sock_diag::dump(netns, self.filter)?;
-            if rows.iter().any(|row| row.state == TcpState::CloseWait) {
-                rows.retain(|row| row.state != TcpState::CloseWait);
-                let forgotten = DumpFilter { local_port: self.filter.local_port, ..DumpFilter::close_wait() };
-                rows.extend(sock_diag::dump(netns, &forgotten)?);
-            }
             let after = count();
             let kernel_time_wait = if self.filter.has_every_time_wait() {
                 let counted = rows.iter().filter(|row| row.time_wait_left.is_some()).count();
@@ -136,6 +131,11 @@ impl Look<'_> {
             } else {
                 after
             };
+            // For how long nobody has closed them is of use where all sockets are looked at, and after the counts: it takes time.
+            if *self.filter == DumpFilter::all() && rows.iter().any(|row| row.state == TcpState::CloseWait) {
+                rows.retain(|row| row.state != TcpState::CloseWait);
+                rows.extend(sock_diag::dump(netns, &DumpFilter::close_wait())?);
+            }
             return Ok(NetnsCensus {
                 netns,
                 at,

@@ -1,6 +1,9 @@
 //! Who has a port right now: sockets from sock_diag, processes and options from their descriptors.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    borrow::Borrow,
+    collections::{HashMap, HashSet},
+};
 
 use super::{
     census::{self, boottime},
@@ -41,29 +44,30 @@ pub struct Held {
 #[must_use]
 pub fn at_port(procfs: &Procfs, holders: &SocketHolders, port: u16, netns: Option<Netns>) -> Held {
     let only = netns.map(|netns| HashSet::from([netns]));
-    let census = census::take(procfs, &DumpFilter::port(port), only.as_ref(), &boottime);
-    let listed: HashSet<Inode> =
-        census.namespaces.iter().flat_map(|namespace| &namespace.rows).filter_map(|row| row.inode).collect();
-    let mut bound =
-        if lists_bound_sockets() { HashMap::new() } else { bound_only(procfs, holders, &listed, Some(port)) };
+    let mut census = census::take(procfs, &DumpFilter::port(port), only.as_ref(), &boottime);
+    add_bound_only(procfs, || holders, Some(port), &mut census);
     let namespaces = census.namespaces.into_iter().map(|namespace| {
         let mut rows = namespace.rows;
         rows.retain(|row| row.connection.local.port() == port && row.state != TcpState::Close);
-        rows.append(&mut bound.remove(&namespace.netns).unwrap_or_default());
         HeldInNetns { netns: namespace.netns, sockets: held(procfs, rows, holders), settings: namespace.settings }
     });
     Held { namespaces: namespaces.collect(), unreachable: census.unreachable, unreadable: holders.unreadable }
 }
 
-/// Adds to a census the sockets that are bound and nothing else, where the kernel does not list them.
-pub fn add_bound_only(procfs: &Procfs, census: &mut Census) {
+/// Adds to a census the sockets that are bound to the port, or to any, and nothing else, where the kernel does not list
+/// them: of every socket that somebody has open it is asked what it is. `holders` is only asked for there.
+pub fn add_bound_only<H: Borrow<SocketHolders>>(
+    procfs: &Procfs,
+    holders: impl FnOnce() -> H,
+    port: Option<u16>,
+    census: &mut Census,
+) {
     if lists_bound_sockets() {
         return;
     }
-    let holders = procfs.socket_holders();
     let listed: HashSet<Inode> =
         census.namespaces.iter().flat_map(|namespace| &namespace.rows).filter_map(|row| row.inode).collect();
-    let mut bound = bound_only(procfs, &holders, &listed, None);
+    let mut bound = bound_only(procfs, holders().borrow(), &listed, port);
     for namespace in &mut census.namespaces {
         namespace.rows.append(&mut bound.remove(&namespace.netns).unwrap_or_default());
     }
@@ -74,8 +78,7 @@ fn lists_bound_sockets() -> bool {
     is_at_least(&rustix::system::uname().release().to_string_lossy(), (6, 8))
 }
 
-/// Sockets that are bound to the port, or to any, and nothing else, for kernels that do not list them: of every socket that somebody
-/// has open it is asked what it is.
+/// See [`add_bound_only`].
 fn bound_only(
     procfs: &Procfs,
     holders: &SocketHolders,

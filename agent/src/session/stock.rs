@@ -105,10 +105,10 @@ impl Session {
         if !is_out_of_ports && sockets_to_name(&self.state, census).is_empty() {
             return;
         }
-        if is_out_of_ports {
-            held::add_bound_only(&self.procfs, census);
-        }
         let holders = self.procfs.socket_holders();
+        if is_out_of_ports {
+            held::add_bound_only(&self.procfs, || &holders, None, census);
+        }
         let wanted = sockets_to_name(&self.state, census);
         for (inode, processes) in holders.by_inode.into_iter().filter(|(inode, _)| wanted.contains(inode)) {
             if let Some(process) = processes.first() {
