@@ -1,8 +1,10 @@
 //! What a look at all sockets of all reachable network namespaces found: the truth the ledger is checked against.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
-use super::{HeldOptions, Inode, Netns, Process, SocketRow, Timestamp};
+use super::{HeldOptions, Inode, Netns, Process, SocketRow, TcpState, Timestamp};
 
 /// Sockets of every network namespace that could be looked into.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +32,15 @@ pub struct NetnsCensus {
     pub time_wait_overflow: Option<u64>,
     /// Its settings
     pub settings: NetnsSettings,
+}
+
+impl NetnsCensus {
+    /// The ports that somebody listens at.
+    #[must_use]
+    pub fn served_ports(&self) -> HashSet<u16> {
+        let listening = self.rows.iter().filter(|row| row.state == TcpState::Listen);
+        listening.map(|row| row.connection.local.port()).collect()
+    }
 }
 
 /// A socket that has a port, and what its row does not tell.

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     analysis,
-    model::{Census, Inode, Name, Netns, ProcessKey, TimeWaitSubstate},
+    model::{Census, Inode, Name, Netns, ProcessKey, SocketRow, TimeWaitSubstate},
     state::{Attribution, Closes, Reason, State, failures::Place},
 };
 
@@ -61,7 +61,8 @@ pub struct SessionFacts {
 #[must_use]
 pub fn build(state: &State, census: &Census, facts: &SessionFacts) -> Report {
     let has_losses = facts.lost.total() + facts.sockets_not_followed + facts.malformed + state.evicted() > 0;
-    let namer = Namer { state, alive: &facts.alive };
+    let walked = facts.socket_owners.iter().copied().collect();
+    let namer = Namer { state, alive: &facts.alive, walked };
     let mut blind_spots = facts.blind_spots.clone();
     blind_spots.extend(
         census.unreachable.iter().map(|(netns, why)| format!("network namespace {netns} was not looked into: {why}")),
@@ -91,8 +92,8 @@ pub fn build(state: &State, census: &Census, facts: &SessionFacts) -> Report {
         connect_failures: failures::connect_failures(state, &namer),
         resets: failures::resets(state, &namer),
         rejected_syns: failures::rejected_syns(state, &namer),
-        close_wait: close_wait::build(state, census, facts, &namer),
-        shared_ports: sharing::build(census, facts, &namer),
+        close_wait: close_wait::build(census, &namer),
+        shared_ports: sharing::build(census, &namer),
         findings: Vec::new(),
     };
     report.findings = analysis::findings(&report);
@@ -103,9 +104,16 @@ pub fn build(state: &State, census: &Census, facts: &SessionFacts) -> Report {
 pub(super) struct Namer<'a> {
     state: &'a State,
     alive: &'a HashSet<ProcessKey>,
+    walked: HashMap<Inode, ProcessKey>,
 }
 
 impl Namer<'_> {
+    /// Who has a socket of a dump open, if that was looked for at the end of the session or is known from its start.
+    pub(super) fn open_by(&self, row: &SocketRow) -> Option<ProcessKey> {
+        let walked = row.inode.and_then(|inode| self.walked.get(&inode)).copied();
+        walked.or_else(|| self.state.older_owner(&row.connection))
+    }
+
     pub(super) fn name(&self, key: ProcessKey, netns: Option<Netns>) -> ProcessInfo {
         let known = self.state.process(key);
         let known_netns = known.and_then(|process| process.netns);

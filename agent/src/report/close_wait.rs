@@ -6,13 +6,13 @@ use std::{
 };
 
 use super::{
-    CloseWait, SessionFacts,
+    CloseWait,
     build::{Namer, round},
     failures::describe,
 };
 use crate::{
     model::{Census, Inode, NetnsCensus, OpenKind, ProcessKey, SocketRow, TcpState},
-    state::{State, failures::Place},
+    state::failures::Place,
 };
 
 /// A process that reads finds the FIN at once; one that is busy with the rest of an answer may take a while.
@@ -36,16 +36,13 @@ pub(super) fn sockets_to_name(census: &Census) -> HashSet<Inode> {
 }
 
 /// Makes the list.
-pub(super) fn build(state: &State, census: &Census, facts: &SessionFacts, namer: &Namer<'_>) -> Vec<CloseWait> {
-    let owners: HashMap<Inode, ProcessKey> = facts.socket_owners.iter().copied().collect();
+pub(super) fn build(census: &Census, namer: &Namer<'_>) -> Vec<CloseWait> {
     let mut list = Vec::new();
     for namespace in &census.namespaces {
-        let listening = namespace.rows.iter().filter(|row| row.state == TcpState::Listen);
-        let served: HashSet<u16> = listening.map(|row| row.connection.local.port()).collect();
+        let served = namespace.served_ports();
         let mut groups: HashMap<(Option<ProcessKey>, Place), (u64, Duration)> = HashMap::new();
         for row in forgotten(namespace) {
-            let walked = row.inode.and_then(|inode| owners.get(&inode)).copied();
-            let owner = walked.or_else(|| state.older_owner(&row.connection));
+            let owner = namer.open_by(row);
             // As for ephemeral ports: a dump does not say who opened a connection.
             let is_inbound = served.contains(&row.connection.local.port());
             let opened = if is_inbound { OpenKind::Passive } else { OpenKind::Active };

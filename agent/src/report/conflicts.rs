@@ -135,7 +135,8 @@ pub(crate) fn group_holders(
     grouped.into_iter().map(|(_, holder)| holder).collect()
 }
 
-fn holder_kind(row: &SocketRow) -> Option<HolderKind> {
+/// What a row of a dump is to somebody who wants its port; nothing if it has let go of it.
+pub(super) fn holder_kind(row: &SocketRow) -> Option<HolderKind> {
     Some(match (row.substate(), row.state) {
         (Some(TimeWaitSubstate::TimeWait), _) => HolderKind::TimeWait,
         (Some(TimeWaitSubstate::FinWait2), _) => HolderKind::FinWait2,

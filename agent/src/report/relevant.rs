@@ -12,8 +12,7 @@ use crate::{
 /// Drops the rows that no report needs: connections on ports that connect() could not have chosen, and that nobody has
 /// forgotten. What is left grows with the ports in use, and not with what a server serves.
 pub fn retain_relevant(namespace: &mut NetnsCensus) {
-    let listening = namespace.rows.iter().filter(|row| row.state == TcpState::Listen);
-    let served: HashSet<u16> = listening.map(|row| row.connection.local.port()).collect();
+    let served = namespace.served_ports();
     let range = namespace.settings.port_range;
     namespace.rows.retain(|row| {
         let port = row.connection.local.port();

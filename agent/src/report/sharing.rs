@@ -6,8 +6,9 @@ use std::{
 };
 
 use super::{
-    HolderKind, PortSharer, SessionFacts, SharedPort,
+    HolderKind, PortSharer, SharedPort,
     build::{Namer, truncate},
+    conflicts::holder_kind,
 };
 use crate::model::{Census, Inode, NetnsCensus, ProcessKey, SocketRow, TcpState};
 
@@ -51,16 +52,15 @@ pub(super) fn sockets_to_name(census: &Census) -> HashSet<Inode> {
 }
 
 /// Makes the list.
-pub(super) fn build(census: &Census, facts: &SessionFacts, namer: &Namer<'_>) -> Vec<SharedPort> {
-    let owners: HashMap<Inode, ProcessKey> = facts.socket_owners.iter().copied().collect();
+pub(super) fn build(census: &Census, namer: &Namer<'_>) -> Vec<SharedPort> {
     let mut shared = Vec::new();
     for namespace in &census.namespaces {
         for (port, rows) in crowds(namespace) {
             let mut sockets: Vec<PortSharer> = Vec::new();
             let mut places: HashMap<(HolderKind, IpAddr, Option<ProcessKey>), usize> = HashMap::new();
             for row in rows {
-                let kind = if row.state == TcpState::Listen { HolderKind::Listener } else { HolderKind::Bound };
-                let owner = row.inode.and_then(|inode| owners.get(&inode)).copied();
+                let Some(kind) = holder_kind(row) else { continue };
+                let owner = namer.open_by(row);
                 let at = *places.entry((kind, row.connection.local.ip(), owner)).or_insert_with(|| {
                     let process = owner.map(|owner| namer.name(owner, Some(namespace.netns)));
                     sockets.push(PortSharer { process, kind, local: row.connection.local.to_string(), sockets: 0 });

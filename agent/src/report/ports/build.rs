@@ -8,7 +8,7 @@ use std::{
 
 use super::{NetnsPorts, PoisonedBy, PortForecast, PortOutcome, PortRate, PortUse, PortUser, Ports, search::histogram};
 use crate::{
-    model::{Census, Inode, Netns, NetnsCensus, ProcessKey, SocketRow, TcpState},
+    model::{Census, Inode, Netns, NetnsCensus, ProcessKey, SocketRow},
     ports::{
         Route,
         accounting::{Accounting, PortSpace, Reuse, RouteUse},
@@ -18,6 +18,7 @@ use crate::{
     report::{
         HolderKind, SessionFacts,
         build::{Namer, round, truncate},
+        conflicts::holder_kind,
     },
     state::{Attribution, State},
 };
@@ -100,7 +101,6 @@ pub(in crate::report) fn sockets_to_name(state: &State, census: &Census) -> Hash
 
 /// Makes the section.
 pub(in crate::report) fn build(state: &State, census: &Census, facts: &SessionFacts, namer: &Namer<'_>) -> Ports {
-    let walked: HashMap<Inode, ProcessKey> = facts.socket_owners.iter().copied().collect();
     let selection = Selection::of(state, census);
     let mut ports = Ports {
         destinations_omitted: selection.omitted,
@@ -111,7 +111,7 @@ pub(in crate::report) fn build(state: &State, census: &Census, facts: &SessionFa
     for counted in &selection.namespaces {
         let end = state.started().plus(facts.duration);
         let since = end.since(counted.namespace.at);
-        let builder = Builder { state, namer, walked: &walked, counted, since };
+        let builder = Builder { state, namer, counted, since };
         ports.namespaces.push(builder.namespace());
         let routes = counted.account.routes.iter();
         ports.destinations.extend(routes.filter_map(|(route, used)| builder.destination(route, used)));
@@ -128,7 +128,6 @@ pub(in crate::report) fn build(state: &State, census: &Census, facts: &SessionFa
 struct Builder<'a> {
     state: &'a State,
     namer: &'a Namer<'a>,
-    walked: &'a HashMap<Inode, ProcessKey>,
     counted: &'a Counted<'a>,
     /// How long ago, at the end of the session, the namespace was looked into
     since: Duration,
@@ -164,8 +163,8 @@ impl Builder<'_> {
         let mut places: HashMap<(HolderKind, Option<ProcessKey>), usize> = HashMap::new();
         let rows = space.poisoned.values().filter_map(|places| self.row(*places.first()?));
         for row in rows {
-            let kind = if row.state == TcpState::Listen { HolderKind::Listener } else { HolderKind::Bound };
-            let owner = self.open_by(row);
+            let Some(kind) = holder_kind(row) else { continue };
+            let owner = self.namer.open_by(row);
             let at = *places.entry((kind, owner)).or_insert_with(|| {
                 groups.push(PoisonedBy {
                     process: owner.map(|owner| self.namer.name(owner, Some(self.counted.namespace.netns))),
@@ -219,7 +218,7 @@ impl Builder<'_> {
         let mut users: HashMap<Option<ProcessKey>, (u64, u64)> = HashMap::new();
         for row in used.rows.iter().filter_map(|&place| self.row(place)) {
             if row.time_wait_left.is_none() {
-                users.entry(self.open_by(row)).or_default().0 += 1;
+                users.entry(self.namer.open_by(row)).or_default().0 += 1;
             } else {
                 users.entry(self.left_by(row)).or_default().1 += 1;
             }
@@ -238,11 +237,6 @@ impl Builder<'_> {
 
     fn row(&self, place: usize) -> Option<&SocketRow> {
         self.counted.namespace.rows.get(place)
-    }
-
-    fn open_by(&self, row: &SocketRow) -> Option<ProcessKey> {
-        let walked = row.inode.and_then(|inode| self.walked.get(&inode)).copied();
-        walked.or_else(|| self.state.older_owner(&row.connection))
     }
 
     fn left_by(&self, row: &SocketRow) -> Option<ProcessKey> {
