@@ -1,7 +1,7 @@
 //! BindConflict: bind() or listen() refused because somebody has the port; and PortStolen, where connect() was given the
 //! port of a service as its own.
 
-use super::{counted, namespace, times, who};
+use super::{counted, namespace, times, who, who_or_unknown};
 use crate::{
     model::{Asker, Call, errno},
     report::{BindFailure, Finding, Holder, HolderKind, Refusal, Report, Severity},
@@ -120,7 +120,7 @@ fn holder_summary(failure: &BindFailure) -> String {
     let Some(holder) = failure.holders.first() else {
         return "who holds it is not known".to_owned();
     };
-    let owner = holder.process.as_ref().map_or_else(|| "a process that is not known".to_owned(), who);
+    let owner = who_or_unknown(holder.process.as_ref());
     match holder.kind {
         HolderKind::Listener => format!("{owner} listens on {}", holder.local),
         HolderKind::Bound => format!("{owner} is bound to {}", holder.local),

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use super::{counted, thresholds, who};
+use super::{counted, thresholds, who_or_unknown};
 use crate::report::{CloseWait, Finding, ProcessInfo, Report, Severity};
 
 pub(super) const ID: &str = "CloseWaitLeak";
@@ -29,7 +29,7 @@ pub(super) fn findings(report: &Report) -> Vec<Finding> {
 }
 
 fn finding(process: Option<&ProcessInfo>, groups: &[&CloseWait], sockets: u64) -> Finding {
-    let name = process.map_or_else(|| "a process that is not known".to_owned(), who);
+    let name = who_or_unknown(process);
     let longest = groups.iter().map(|group| group.longest_s).fold(0.0, f64::max);
     let evidence = groups.iter().take(3).map(|group| {
         let place = match &group.local {

@@ -83,6 +83,10 @@ fn who(process: &ProcessInfo) -> String {
     text
 }
 
+fn who_or_unknown(process: Option<&ProcessInfo>) -> String {
+    process.map_or_else(|| "a process that is not known".to_owned(), who)
+}
+
 fn namespace(report: &Report, netns: Netns) -> Option<&NetnsTimeWait> {
     report.time_wait.namespaces.iter().find(|namespace| namespace.netns == netns)
 }

@@ -4,11 +4,11 @@
 use super::{
     bind_conflict::asks_for_any_port,
     ports::{self, holders, is_mostly_poisoned, limits, users},
-    times, who,
+    times, who, who_or_unknown,
 };
 use crate::{
     model::{Call, ConnectFailure, errno},
-    report::{BindFailure, ConnectFailures, Direction, Finding, NetnsPorts, PortUse, ProcessInfo, Report, Severity},
+    report::{BindFailure, ConnectFailures, Direction, Finding, NetnsPorts, PortUse, Report, Severity},
 };
 
 pub(super) const ID: &str = "EphemeralPortExhaustion";
@@ -47,7 +47,7 @@ fn no_free_port(report: &Report, failure: &ConnectFailures) -> Finding {
         // Not among the destinations listed, or nothing is left of it by now.
         None => evidence.extend(left_in_time_wait(report, failure)),
     }
-    let name = name(failure.process.as_ref());
+    let name = who_or_unknown(failure.process.as_ref());
     let remote = &failure.remote;
     let (remedy, avoid) = if is_poisoned { poisoned_remedy() } else { connect_remedy(place, used, remote) };
     Finding {
@@ -68,10 +68,6 @@ fn no_free_port(report: &Report, failure: &ConnectFailures) -> Finding {
         avoid,
         ..Finding::default()
     }
-}
-
-fn name(process: Option<&ProcessInfo>) -> String {
-    process.map_or_else(|| "a process that is not known".to_owned(), who)
 }
 
 fn in_use(used: &PortUse) -> String {
@@ -196,7 +192,7 @@ fn tuple_in_use(failure: &ConnectFailures) -> Finding {
         severity: Severity::Warning,
         summary: format!(
             "{} cannot connect to {} from the port it bound: that connection exists already, or is in TIME_WAIT",
-            name(failure.process.as_ref()),
+            who_or_unknown(failure.process.as_ref()),
             failure.remote
         ),
         process: failure.process.clone(),

@@ -1,6 +1,6 @@
 //! ExhaustionForecast: no connect() failed yet, but at this rate one will.
 
-use super::{ports, thresholds, who};
+use super::{ports, thresholds, who_or_unknown};
 use crate::{
     model::ConnectFailure,
     report::{Finding, PortForecast, PortOutcome, PortUse, Report, Severity},
@@ -24,7 +24,7 @@ fn of_destination(report: &Report, used: &PortUse) -> Option<Finding> {
     }
     let place = report.ports.namespace(used.netns);
     let most = used.processes.iter().find_map(|user| user.process.as_ref());
-    let name = most.map_or_else(|| "a process that is not known".to_owned(), who);
+    let name = who_or_unknown(most);
     let mut evidence = vec![format!(
         "in use: {} of {}, {} of them by live connections, {} in TIME_WAIT",
         used.used,

@@ -1,7 +1,7 @@
 //! ResetByPortReuse: a source port is used again while the other side, which closed first, has the earlier connection in
 //! TIME_WAIT.
 
-use super::{counted, times, who};
+use super::{counted, times, who, who_or_unknown};
 use crate::report::{Direction, Finding, RejectedSyns, Report, Severity};
 
 pub(super) const ID: &str = "ResetByPortReuse";
@@ -20,7 +20,7 @@ fn is_of(sent: &RejectedSyns, received: &RejectedSyns) -> bool {
 }
 
 fn name(syns: &RejectedSyns) -> String {
-    syns.process.as_ref().map_or_else(|| "a process that is not known".to_owned(), who)
+    who_or_unknown(syns.process.as_ref())
 }
 
 fn at_the_client(report: &Report, syns: &RejectedSyns) -> Finding {

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use super::{thresholds, who};
+use super::{thresholds, who, who_or_unknown};
 use crate::report::{HolderKind, NetnsPorts, PortUse, Report};
 
 /// Why a bound port is lost.
@@ -34,7 +34,7 @@ pub(super) fn limits(place: &NetnsPorts) -> Option<String> {
 /// Who takes ports out.
 pub(super) fn holders(place: &NetnsPorts) -> impl Iterator<Item = String> {
     place.poisoned_by.iter().take(NAMED).map(|holder| {
-        let owner = holder.process.as_ref().map_or_else(|| "a process that is not known".to_owned(), who);
+        let owner = who_or_unknown(holder.process.as_ref());
         let (verb, kind) = match holder.kind {
             HolderKind::Listener => ("listens on", "listeners"),
             _ => ("has bound", "bound-only sockets"),
@@ -64,7 +64,7 @@ pub(super) fn search(report: &Report) -> Option<String> {
 /// Who uses ports towards a destination.
 pub(super) fn users(used: &PortUse) -> impl Iterator<Item = String> {
     used.processes.iter().take(NAMED).map(|user| {
-        let owner = user.process.as_ref().map_or_else(|| "a process that is not known".to_owned(), who);
+        let owner = who_or_unknown(user.process.as_ref());
         match (user.live, user.time_wait) {
             (live, 0) => format!("{owner} holds {live} of them with live connections"),
             (0, time_wait) => format!("{owner} holds {time_wait} of them in TIME_WAIT"),

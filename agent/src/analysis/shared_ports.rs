@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::who;
+use super::who_or_unknown;
 use crate::report::{Finding, HolderKind, PortSharer, Report, Severity, SharedPort};
 
 pub(super) const SHARED_ID: &str = "SharedPort";
@@ -13,7 +13,7 @@ pub(super) fn findings(report: &Report) -> Vec<Finding> {
 }
 
 fn name(sharer: &PortSharer) -> String {
-    sharer.process.as_ref().map_or_else(|| "a process that is not known".to_owned(), who)
+    who_or_unknown(sharer.process.as_ref())
 }
 
 fn is_another_program(a: &PortSharer, b: &PortSharer) -> bool {

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use firstfin::{
     kernel::{
         Settings,
-        plan::{Observed, Plan, Rung},
+        plan::{Observed, Rung},
     },
     report::Events,
 };
@@ -48,7 +48,7 @@ pub(crate) fn arguments() -> [&'static str; 2] {
 
 /// The rung something is observed on, in the session all tests share.
 pub(crate) fn of(observed: Observed) -> Result<Rung, Failed> {
-    Ok(rung(&Watch::shared()?.plan(), observed))
+    Ok(Watch::shared()?.plan().rung(observed))
 }
 
 /// Whether it is watched going on in the kernel, by fentry programs or kprobes.
@@ -71,10 +71,6 @@ pub(crate) fn assert_nothing_lost(events: &Events) -> Result<u64, Failed> {
     Ok(skipped)
 }
 
-fn rung(plan: &Plan, observed: Observed) -> Rung {
-    plan.steps.iter().find(|step| step.observed == observed).map_or(Rung::None, |step| step.rung)
-}
-
 /// What falls to a lower rung does so silently for the other tests: they would pass, and prove less.
 fn everything_is_observed_on_the_wanted_rung() -> Outcome {
     let Some(wanted) = wanted() else { return Ok(()) };
@@ -91,7 +87,7 @@ fn everything_is_observed_on_the_wanted_rung() -> Outcome {
             (Rung::Tracepoint, Observed::TimeWaitLeft) => Rung::SockDiag,
             _ => wanted,
         };
-        assert_eq!(rung(&plan, observed), expected, "{observed:?}: {:#?}", plan.hooks());
+        assert_eq!(plan.rung(observed), expected, "{observed:?}: {:#?}", plan.hooks());
     }
     Ok(())
 }
