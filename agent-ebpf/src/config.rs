@@ -18,7 +18,8 @@ pub struct Bit {
 /// Byte offsets of kernel structure members, and bit numbers of kernel flags, on the running kernel.
 ///
 /// `sock_common` has been the same on every kernel looked at (5.10 to 7.3), but is resolved like the rest: it costs
-/// nothing and a kernel with another layout is then no special case.
+/// nothing and a kernel with another layout is then no special case. Those of its members that are in every record are
+/// read at once, see [`Offsets::COMMON_SIZE`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct Offsets {
@@ -44,6 +45,8 @@ pub struct Offsets {
     pub skc_v6_rcv_saddr: u32,
     /// `sock_common.skc_flags`
     pub skc_flags: u32,
+    /// `sock_common.skc_cookie`
+    pub skc_cookie: u32,
     /// `sock_common.skc_bound_dev_if`
     pub skc_bound_dev_if: u32,
     /// `sock.sk_uid`
@@ -58,10 +61,16 @@ pub struct Offsets {
     pub sk_shutdown: u32,
     /// `sock.sk_lingertime`
     pub sk_lingertime: u32,
+    /// `sock.sk_max_ack_backlog`: what listen() was told; a listener's children keep its value
+    pub sk_max_ack_backlog: u32,
     /// `sock.sk_socket`
     pub sk_socket: u32,
     /// `inet_sock.inet_sport`, network order; unlike `skc_num` it survives the port's release
     pub inet_sport: u32,
+    /// `tcp_sock.snd_una`: the first byte sent and not acknowledged
+    pub snd_una: u32,
+    /// `tcp_sock.write_seq`: the byte behind the last one to be sent, a FIN included
+    pub write_seq: u32,
     /// IP_FREEBIND, of `inet_sock`
     pub inet_free_bind: Bit,
     /// IP_BIND_ADDRESS_NO_PORT, of `inet_sock`
@@ -84,6 +93,18 @@ pub struct Offsets {
     pub task_start_boottime: u32,
     /// `task_struct.flags`
     pub task_flags: u32,
+    /// `task_struct.cred`
+    pub task_cred: u32,
+    /// `cred.uid`
+    pub cred_uid: u32,
+    /// `task_struct.cgroups`
+    pub task_cgroups: u32,
+    /// `css_set.dfl_cgrp`
+    pub css_set_dfl_cgrp: u32,
+    /// `cgroup.kn`
+    pub cgroup_kn: u32,
+    /// `kernfs_node.id`
+    pub kernfs_node_id: u32,
     /// `task_struct.files`
     pub task_files: u32,
     /// `files_struct.fdt`
@@ -98,6 +119,27 @@ pub struct Offsets {
     pub sock_done_bit: u32,
     /// Bit number of `SOCK_LINGER` in `skc_flags`
     pub sock_linger_bit: u32,
+}
+
+/// How much of a connection's life is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Detail {
+    /// What a report is made of: ends that leave a timewait socket, failures, resets, listeners. Of a connection that
+    /// was accepted and closed by the other side first, nothing at all; of one that was opened here and closed by the
+    /// other side first, that it ended
+    #[default]
+    Report = 0,
+    /// Every end of a connection, and listeners
+    Ends = 1,
+    /// Every transition
+    States = 2,
+}
+
+impl Offsets {
+    /// The IPv4 addresses, the ports, the family, the options and the namespace of a socket are within so many bytes from
+    /// its start.
+    pub const COMMON_SIZE: usize = 64;
 }
 
 /// Which records are wanted. A zero field (or an empty comm) lets everything pass.
@@ -134,12 +176,16 @@ pub struct Config {
     pub filter: Filter,
     /// Bytes waiting in the ring buffer at which the agent is woken without waiting for its timer
     pub wakeup_bytes: u32,
-    /// 1: send every transition; 0: send ends of connections and changes of listeners
-    pub every_transition: u32,
+    /// [`Detail`] as a number
+    pub detail: u32,
     /// [`ABI_VERSION`](crate::ABI_VERSION) of the agent
     pub abi_version: u32,
     /// Thread group id of the agent in the initial pid namespace; 0: not known
     pub agent_tgid: u32,
+    /// 1: it matters when connections began; 0: only whether that was seen
+    pub wants_births: u32,
+    /// Bits of a 64-bit hash beyond those that number the places of the table of sockets: 1 to 63
+    pub place_shift: u32,
     /// Where this kernel keeps things
     pub offsets: Offsets,
 }

@@ -1,24 +1,29 @@
 //! The way out: filter, reserve, fill, submit, and count what could not be sent.
 //!
 //! The agent is woken when enough bytes wait, not per record; it looks by itself ten times a second. Only a process
-//! that appears for the first time wakes it at once, because it may be gone a moment later.
+//! that appears for the first time, and a refused call, wake it at once, because who it is about may be gone a moment later.
 
 use agent_ebpf::{
-    Address, Call, Counter, Header, RecordKind, SyscallRecord, Task, TaskRecord, TimeWaitChange, TimeWaitRecord,
-    TransitionRecord,
+    Address, Call, Counter, Header, RecordKind, SyscallRecord, Task, TaskNumber, TaskRecord, TimeWaitChange,
+    TimeWaitRecord, TransitionRecord, conn_flag,
 };
 use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
-    helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns},
+    helpers::generated::bpf_ktime_get_boot_ns,
 };
 
 use crate::{
-    maps::{COUNTERS, Connection, EVENTS, PendingCall, UNSEEN},
-    settings::config,
-    socket, task,
+    followed::{Connection, UNSEEN},
+    maps::{COUNTERS, EVENTS, PendingCall},
+    memory::{Memory, Probed},
+    settings::{config, is_for_report},
+    socket::{self, Common},
+    states::{CLOSE, CLOSING, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN},
+    task,
 };
 
-const CLOSE: u8 = 7;
+/// A CPU asks how full the ring buffer is once in so many records: asking takes as long as sending half of one.
+const LOOK_EVERY: u64 = 32;
 
 /// Adds one to a counter.
 #[inline(always)]
@@ -37,57 +42,32 @@ pub(crate) fn now() -> u64 {
 }
 
 #[inline(always)]
-fn header(kind: RecordKind) -> Header {
-    // SAFETY: the helper has no preconditions.
-    Header { kind: kind as u32, cpu: unsafe { bpf_get_smp_processor_id() }, time_ns: now() }
+fn header(kind: RecordKind, what: u8, flags: u16, netns: u32) -> Header {
+    Header { kind: kind as u8, what, flags, netns, time_ns: now() }
 }
 
+/// Sends `record`, but for its last bytes. Looks how full the buffer is once in so many records.
 #[inline(always)]
-fn wakeup() -> u64 {
-    let flag = if EVENTS.query(u64::from(BPF_RB_AVAIL_DATA)) >= u64::from(config!(wakeup_bytes)) {
-        BPF_RB_FORCE_WAKEUP
-    } else {
-        BPF_RB_NO_WAKEUP
-    };
-    u64::from(flag)
+fn send<T>(record: &T, left_out: usize, lost: Counter) {
+    let submitted = COUNTERS.get_ptr_mut(Counter::Submitted as u32);
+    // SAFETY: the map hands out a pointer to this CPU's own, live value.
+    let number = submitted.map_or(0, |value| unsafe { *value });
+    let wakes = number & (LOOK_EVERY - 1) == 0
+        && EVENTS.query(u64::from(BPF_RB_AVAIL_DATA)) >= u64::from(config!(wakeup_bytes));
+    output(record, left_out, if wakes { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP }, lost);
 }
 
+/// Sends `record`, but for its last bytes, and counts it. False if there was no room.
 #[inline(always)]
-fn is_wanted_task(task: &Task) -> bool {
-    let (tgid, cgroup) = (config!(filter.tgid), config!(filter.cgroup));
-    if tgid != 0 && tgid != task.tgid || cgroup != 0 && cgroup != task.cgroup {
+fn output<T>(record: &T, left_out: usize, wakeup: u32, lost: Counter) -> bool {
+    // SAFETY: the records have no padding, and the slice lives no longer than `record`.
+    let bytes = unsafe { core::slice::from_raw_parts((&raw const *record).cast::<u8>(), size_of::<T>() - left_out) };
+    if EVENTS.output::<[u8]>(bytes, u64::from(wakeup)).is_err() {
+        count(lost);
         return false;
     }
-    if config!(filter.has_comm) != 0 {
-        let wanted = config!(filter.comm);
-        return words(&wanted) == words(&task.comm);
-    }
+    count(Counter::Submitted);
     true
-}
-
-/// A name as two words, without what is behind its end: kernels before 5.11 leave the rest of a longer name there.
-/// Without branches, and as words instead of bytes: the verifier follows every branch.
-#[inline(always)]
-fn words(comm: &[u8; 16]) -> (u64, u64) {
-    let word = |at: usize| {
-        u64::from_le_bytes([
-            comm[at],
-            comm[at + 1],
-            comm[at + 2],
-            comm[at + 3],
-            comm[at + 4],
-            comm[at + 5],
-            comm[at + 6],
-            comm[at + 7],
-        ])
-    };
-    let (first, second) = (word(0), word(8));
-    // The top bit of each zero byte, and maybe of bytes above the lowest one.
-    let ends = |word: u64| word.wrapping_sub(0x0101_0101_0101_0101) & !word & 0x8080_8080_8080_8080;
-    // Everything below the lowest bit set; everything if none is.
-    let before = |ends: u64| (ends & ends.wrapping_neg()).wrapping_sub(1);
-    let goes_on = 0_u64.wrapping_sub(u64::from(ends(first) == 0));
-    (first & before(ends(first)), second & before(ends(second)) & goes_on)
 }
 
 #[inline(always)]
@@ -106,147 +86,158 @@ fn is_wanted_place(netns: u32, local_port: u16, remote_port: u16) -> bool {
 /// holds it back: whoever did not get the first record has nothing to take back.
 #[inline(always)]
 pub(crate) fn retraction(sk: u64) {
-    transition(sk, CLOSE, CLOSE, &UNSEEN);
+    transition::<Probed>(sk, CLOSE, CLOSE, &UNSEEN);
 }
 
 /// Sends a change of state.
 #[inline(always)]
-pub(crate) fn transition(sk: u64, old_state: u8, new_state: u8, connection: &Connection) {
-    let Ok(netns) = socket::netns(sk) else {
-        count(Counter::ReadFault);
-        return;
-    };
-    let (local_port, remote_port) = (socket::local_port(sk), socket::remote_port(sk));
+pub(crate) fn transition<M: Memory>(sk: u64, old_state: u8, new_state: u8, connection: &Connection) {
+    let common = Common::<M>::of(sk);
+    let Some(netns) = netns(&common) else { return };
+    // The kernel has let go of the port by the time a connection ends; looking for the copy it keeps takes a call.
+    let local_port = if connection.local_port != 0 { connection.local_port } else { socket::local_port(sk) };
+    let remote_port = common.remote_port();
     let is_wanted_anyway = old_state == CLOSE && new_state == CLOSE;
     if !is_wanted_place(netns, local_port, remote_port)
-        || has_task_filter()
-            && !is_wanted_anyway
-            && !is_wanted_task(&connection.opener)
-            && !is_wanted_task(&connection.closer)
+        || has_task_filter() && !is_wanted_anyway && connection.opener.is_wanted | connection.closer.is_wanted == 0
     {
         count(Counter::Filtered);
         return;
     }
-    let Some(mut entry) = EVENTS.reserve::<TransitionRecord>(0) else {
-        count(Counter::LostTransition);
-        return;
-    };
-    let record = entry.as_mut_ptr();
-    let family = socket::family(sk);
-    let mut facts = socket::facts(sk);
-    facts.born_ns = connection.born_ns;
-    facts.flags = connection.flags;
-    // SAFETY: the entry is a whole, aligned `TransitionRecord` of our own until it is submitted, and every member is
-    // written below. Member by member, because the record and its parts would not fit the 512-byte stack together.
-    unsafe {
-        (&raw mut (*record).header).write(header(RecordKind::Transition));
-        (&raw mut (*record).sk).write(sk);
-        (&raw mut (*record).netns).write(netns);
-        (&raw mut (*record).family).write(family);
-        (&raw mut (*record).old_state).write(old_state);
-        (&raw mut (*record).new_state).write(new_state);
-        socket::read_local_address(sk, family, &raw mut (*record).local);
-        socket::read_remote_address(sk, family, &raw mut (*record).remote);
-        (&raw mut (*record).local_port).write(local_port);
-        (&raw mut (*record).remote_port).write(remote_port);
-        (&raw mut (*record).port_errno).write(connection.port_errno);
-        (&raw mut (*record).timewait_state).write(connection.timewait_state);
-        (&raw mut (*record).reserved).write(0);
-        (&raw mut (*record).timewait).write(connection.timewait);
-        (&raw mut (*record).facts).write(facts);
-        (&raw mut (*record).opener).write(connection.opener);
-        (&raw mut (*record).closer).write(connection.closer);
+    let mut flags = connection.flags;
+    let is_listener = old_state == LISTEN || new_state == LISTEN;
+    if flags & (conn_flag::ACTIVE_OPEN | conn_flag::PASSIVE_OPEN) == 0
+        && !is_listener
+        && socket::is_of_a_listener::<M>(sk)
+    {
+        flags |= conn_flag::PASSIVE_OPEN;
     }
-    count(Counter::Submitted);
-    entry.submit(wakeup());
+    if connection.born_ns != 0 || socket::is_younger_than_dumps::<M>(sk) {
+        flags |= conn_flag::SEEN_BEGIN;
+    }
+    let in_full = !is_for_report();
+    flags |= u16::from(in_full) * conn_flag::IN_FULL;
+    let was_open = !matches!(old_state, FIN_WAIT1 | FIN_WAIT2 | CLOSING | LAST_ACK);
+    let mut record = TransitionRecord {
+        header: header(RecordKind::Transition, old_state << 4 | new_state, flags, netns),
+        socket: if !in_full && connection.timewait != 0 { connection.timewait } else { sk },
+        opener: connection.opener.count,
+        closer: connection.closer.count,
+        opener_origin: connection.opener.origin,
+        closer_origin: connection.closer.origin,
+        err: socket::error::<M>(sk) as u16,
+        port_errno: connection.port_errno,
+        local_port,
+        remote_port,
+        look: socket::look::<M>(sk, was_open),
+        reuse: common.reuse(),
+        timewait_state: connection.timewait_state,
+        reserved: 0,
+    };
+    let rest = [connection.born_ns, connection.timewait];
+    let left_out = if in_full { 0 } else { size_of_val(&rest) };
+    if common.is_v6() {
+        record.header.flags |= conn_flag::IS_V6;
+        send(&(Sent { record, ends: common.v6_ends(), rest }), left_out, Counter::LostTransition);
+    } else {
+        send(&(Sent { record, ends: common.v4_ends(), rest }), left_out, Counter::LostTransition);
+    }
+}
+
+/// A record, and what follows it.
+#[repr(C)]
+struct Sent<R, E, T> {
+    record: R,
+    ends: E,
+    rest: T,
+}
+
+/// Inode number of the socket's network namespace. None if it could not be read, which is counted.
+#[inline(always)]
+fn netns<M: Memory>(common: &Common<M>) -> Option<u32> {
+    let netns = common.netns();
+    if netns == 0 {
+        count(Counter::ReadFault);
+        return None;
+    }
+    Some(netns)
+}
+
+/// Sends that a connection that was opened here ended, after the other side had closed it.
+#[inline(always)]
+pub(crate) fn closed_by_peer<M: Memory>(sk: u64) {
+    let common = Common::<M>::of(sk);
+    let Some(netns) = netns(&common) else { return };
+    let record = |version| header(RecordKind::ClosedByPeer, version, common.remote_port(), netns);
+    if common.is_v6() {
+        send(&Sent { record: record(6), ends: common.v6_ends(), rest: () }, 0, Counter::LostTransition);
+    } else {
+        send(&Sent { record: record(4), ends: common.v4_ends(), rest: () }, 0, Counter::LostTransition);
+    }
 }
 
 /// Sends a refused bind() or listen().
 #[inline(always)]
 pub(crate) fn refused(call: Call, pending: &PendingCall, errno: u32) {
-    let Ok(netns) = socket::netns(pending.sk) else {
-        count(Counter::ReadFault);
-        return;
-    };
-    let mut task = UNSEEN.opener;
-    task::record_current(&mut task);
-    if !is_wanted_place(netns, pending.port, pending.port) || has_task_filter() && !is_wanted_task(&task) {
+    let Some(netns) = netns(&Common::<Probed>::of(pending.sk)) else { return };
+    let task = task::read_current();
+    if !is_wanted_place(netns, pending.port, pending.port) || has_task_filter() && !task::is_wanted(&task) {
         count(Counter::Filtered);
         return;
     }
-    let Some(mut entry) = EVENTS.reserve::<SyscallRecord>(0) else {
-        count(Counter::LostSyscall);
-        return;
+    let record = SyscallRecord {
+        header: header(RecordKind::Syscall, call as u8, 0, netns),
+        errno,
+        family: pending.family,
+        port: pending.port,
+        address: Address(pending.address),
+        reuse: pending.reuse,
+        flags: pending.flags,
+        reserved: [0; 2],
+        device: pending.device,
+        uid: pending.uid,
+        padding: 0,
+        task,
     };
-    let record = entry.as_mut_ptr();
-    // SAFETY: as in `transition`.
-    unsafe {
-        (&raw mut (*record).header).write(header(RecordKind::Syscall));
-        (&raw mut (*record).sk).write(pending.sk);
-        (&raw mut (*record).netns).write(netns);
-        (&raw mut (*record).call).write(call as u32);
-        (&raw mut (*record).errno).write(errno);
-        (&raw mut (*record).family).write(pending.family);
-        (&raw mut (*record).port).write(pending.port);
-        (&raw mut (*record).address).write(Address(pending.address));
-        (&raw mut (*record).reuse).write(pending.reuse);
-        (&raw mut (*record).flags).write(pending.flags);
-        (&raw mut (*record).reserved).write([0; 2]);
-        (&raw mut (*record).device).write(pending.device);
-        (&raw mut (*record).uid).write(pending.uid);
-        (&raw mut (*record).padding).write(0);
-        (&raw mut (*record).task).write(task);
-    }
-    count(Counter::Submitted);
-    entry.submit(wakeup());
+    // At once: who holds the port, and the process itself, may be gone a moment later.
+    submit(&record, Counter::LostSyscall);
 }
 
 /// Sends a change of a timewait socket. Whose it was only the agent knows, so filters by process are its business.
 #[inline(always)]
 pub(crate) fn timewait(tw: u64, change: TimeWaitChange, substate: u8) {
-    let Ok(netns) = socket::netns(tw) else {
-        count(Counter::ReadFault);
-        return;
-    };
+    let common = Common::<Probed>::of(tw);
+    let Some(netns) = netns(&common) else { return };
     // `tw_num` is `skc_num`, and stays: a timewait socket's port is not released before it is freed.
-    let (local_port, remote_port) = (socket::held_port(tw), socket::remote_port(tw));
+    let (local_port, remote_port) = (common.held_port(), common.remote_port());
     if !is_wanted_place(netns, local_port, remote_port) {
         count(Counter::Filtered);
         return;
     }
-    let Some(mut entry) = EVENTS.reserve::<TimeWaitRecord>(0) else {
-        count(Counter::LostTimeWait);
-        return;
+    let record = |flags| TimeWaitRecord {
+        header: header(RecordKind::TimeWait, change as u8, flags, netns),
+        timewait: tw,
+        local_port,
+        remote_port,
+        substate,
+        reserved: [0; 3],
     };
-    let family = socket::family(tw);
-    let record = entry.as_mut_ptr();
-    // SAFETY: as in `transition`.
-    unsafe {
-        (&raw mut (*record).header).write(header(RecordKind::TimeWait));
-        (&raw mut (*record).timewait).write(tw);
-        (&raw mut (*record).netns).write(netns);
-        (&raw mut (*record).family).write(family);
-        (&raw mut (*record).change).write(change as u8);
-        (&raw mut (*record).substate).write(substate);
-        socket::read_local_address(tw, family, &raw mut (*record).local);
-        socket::read_remote_address(tw, family, &raw mut (*record).remote);
-        (&raw mut (*record).local_port).write(local_port);
-        (&raw mut (*record).remote_port).write(remote_port);
-        (&raw mut (*record).reserved).write(0);
+    if common.is_v6() {
+        let ends = common.v6_ends();
+        send(&Sent { record: record(conn_flag::IS_V6), ends, rest: () }, 0, Counter::LostTimeWait);
+    } else {
+        send(&Sent { record: record(0), ends: common.v4_ends(), rest: () }, 0, Counter::LostTimeWait);
     }
-    count(Counter::Submitted);
-    entry.submit(wakeup());
 }
 
 /// Announces a process and wakes the agent. False if there was no room.
 #[inline(always)]
-pub(crate) fn announcement(task: &Task) -> bool {
-    let Some(mut entry) = EVENTS.reserve::<TaskRecord>(0) else {
-        count(Counter::LostTask);
-        return false;
-    };
-    entry.write(TaskRecord { header: header(RecordKind::Task), task: *task });
-    count(Counter::Submitted);
-    entry.submit(u64::from(BPF_RB_FORCE_WAKEUP));
-    true
+pub(crate) fn announcement(task: &Task, number: TaskNumber) -> bool {
+    submit(&TaskRecord { header: header(RecordKind::Task, 0, 0, 0), number, task: *task }, Counter::LostTask)
+}
+
+/// Sends a record and wakes the agent. False if there was no room.
+#[inline(always)]
+fn submit<T>(record: &T, lost: Counter) -> bool {
+    output(record, 0, BPF_RB_FORCE_WAKEUP, lost)
 }

@@ -10,17 +10,21 @@
 
 mod config;
 mod counters;
+#[cfg(not(target_arch = "bpf"))]
+mod encode;
 mod histogram;
 pub mod names;
 mod record;
 
-pub use config::{Bit, Config, Filter, Offsets};
+pub use config::{Bit, Config, Detail, Filter, Offsets};
 pub use counters::Counter;
+#[cfg(not(target_arch = "bpf"))]
+pub use encode::closed_by_peer;
 pub use histogram::{SEARCH_BUCKETS, search_bucket, search_bucket_end_us};
 pub use record::{
-    Address, Call, Header, RecordKind, SocketFacts, SyscallRecord, Task, TaskRecord, TimeWaitChange, TimeWaitRecord,
-    TransitionRecord, ask_flag, conn_flag, task_flag, timewait_state,
+    Address, Call, Ends, Header, RecordKind, SyscallRecord, Task, TaskNumber, TaskRecord, TimeWaitChange,
+    TimeWaitRecord, TransitionRecord, ask_flag, conn_flag, look, task_flag, timewait_state,
 };
 
 /// Version of everything in this crate. The programs carry it as a global; the agent refuses an object of another one.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 6;

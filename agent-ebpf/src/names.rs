@@ -6,6 +6,8 @@ pub const EVENTS: &str = "EVENTS";
 pub const COUNTERS: &str = "COUNTERS";
 /// Hash: `struct sock *` -> what is known of the connection.
 pub const SOCKETS: &str = "SOCKETS";
+/// Array: the same, where a socket has a place of its own.
+pub const PLACES: &str = "PLACES";
 /// LRU hash: process -> its start time; says whose record has been sent already.
 pub const TASKS_SEEN: &str = "TASKS_SEEN";
 /// LRU hash: thread -> the bind() or listen() it is in.
@@ -19,6 +21,8 @@ pub const CONFIG: &str = "CONFIG";
 
 /// Raw tracepoint program on `inet_sock_set_state`.
 pub const INET_SOCK_SET_STATE: &str = "inet_sock_set_state";
+/// Program on the tracepoint `inet_sock_set_state` by its types, in its place where the kernel has them.
+pub const INET_SOCK_SET_STATE_TYPED: &str = "inet_sock_set_state_typed";
 /// Tracepoint program on `sock:inet_sock_set_state`, in its place where raw tracepoints do not keep the CPU.
 pub const INET_SOCK_SET_STATE_UNPREEMPTED: &str = "inet_sock_set_state_unpreempted";
 /// Raw tracepoint program on `inet_sock_set_state`, for what the kernel did not run the other one for.

@@ -1,6 +1,6 @@
 //! The read-only global `CONFIG`, which the agent fills in before the programs are loaded.
 
-use agent_ebpf::Config;
+use agent_ebpf::{Config, Detail};
 use aya_ebpf::Global;
 
 #[unsafe(no_mangle)]
@@ -32,4 +32,17 @@ pub(crate) use offset;
 #[inline(always)]
 pub(crate) fn global() -> *const Config {
     (&raw const CONFIG).cast()
+}
+
+/// Whether what a report does not need is left out, see [`agent_ebpf::Detail`]. The verifier knows, and cuts what is not
+/// wanted.
+#[inline(always)]
+pub(crate) fn is_for_report() -> bool {
+    config!(detail) == Detail::Report as u32
+}
+
+/// Whether every transition is sent.
+#[inline(always)]
+pub(crate) fn is_for_states() -> bool {
+    config!(detail) == Detail::States as u32
 }

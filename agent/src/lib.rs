@@ -11,8 +11,14 @@
 //! report    state -> the report of a session (pure)
 //! analysis  report -> findings (pure)
 //! why       who has a port now -> what bind() would say (pure)
-//! output    report, events -> text, JSON
+//! metrics   reports -> counters that never fall, in the formats of Prometheus (pure)
+//! history   reports -> minutes in a database -> answers about the past
+//! output    report, events, answers -> text, JSON
+//! alert     findings that last -> on-call
+//! config    the configuration of the daemon
 //! session   runs them: the only place with a clock and an event loop
+//! http      the daemon's endpoint
+//! serve     the daemon: rounds, outputs, signals
 //! commands  one file a subcommand: wiring
 //! ```
 //!
@@ -20,18 +26,24 @@
 //! neither clock nor I/O: the same input gives the same output, which is what recordings, golden tests and property tests
 //! stand on.
 
+pub mod alert;
 pub mod analysis;
 pub mod cli;
 pub mod commands;
+pub mod config;
 pub mod decode;
 mod hash;
+pub mod history;
+pub mod http;
 pub mod kernel;
+pub mod metrics;
 pub mod model;
 pub mod output;
 pub mod ports;
 pub mod recording;
 pub mod report;
 pub mod rules;
+pub mod serve;
 pub mod session;
 pub mod state;
 pub mod why;

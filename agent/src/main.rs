@@ -2,17 +2,20 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use firstfin::{
-    cli::Cli,
-    commands::{self, COULD_NOT_RUN},
+    cli::{Cli, Command},
+    commands::{self, BAD_CONFIGURATION, COULD_NOT_RUN},
+    config::ConfigError,
     output,
 };
 use log::LevelFilter;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    return_large_memory();
+    let cli = Cli::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
     let level = match cli.global.verbose {
+        // A daemon's log is where one looks for what it does.
+        0 if matches!(cli.command, Command::Serve(_)) => LevelFilter::Info,
         0 => LevelFilter::Warn,
         1 => LevelFilter::Info,
         _ => LevelFilter::Debug,
@@ -24,7 +27,21 @@ fn main() -> ExitCode {
         Err(error) if output::is_reader_gone(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("firstfin: {error:#}");
-            ExitCode::from(COULD_NOT_RUN)
+            ExitCode::from(if error.is::<ConfigError>() { BAD_CONFIGURATION } else { COULD_NOT_RUN })
         }
     }
 }
+
+/// Has the allocator ask the kernel for what is large, and give it back when it is freed. Left to itself, glibc keeps up to
+/// 32 MiB of such memory once it was freed, and an agent that stays would keep what reading the kernel's types took.
+#[cfg(target_env = "gnu")]
+fn return_large_memory() {
+    /// Bytes; glibc begins with as many
+    const THRESHOLD: libc::c_int = 128 << 10;
+    // SAFETY: the function has no preconditions, and no other thread runs yet.
+    let is_set = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, THRESHOLD) };
+    debug_assert_eq!(is_set, 1, "a threshold glibc takes");
+}
+
+#[cfg(not(target_env = "gnu"))]
+const fn return_large_memory() {}

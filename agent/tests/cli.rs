@@ -43,7 +43,7 @@ fn help_names_the_commands_and_the_exit_status() {
     for flag in ["-h", "--help"] {
         let output = firstfin(&[flag]).assert().success().get_output().clone();
         let text = stdout(&output);
-        for word in ["doctor", "trace", "report", "demo", "Exit status:"] {
+        for word in ["doctor", "trace", "report", "serve", "demo", "Exit status:"] {
             assert!(text.contains(word), "{word} is missing:\n{text}");
         }
         assert!(!text.contains("demo-role") && !text.contains("generate"), "{text}");
@@ -54,7 +54,7 @@ fn help_names_the_commands_and_the_exit_status() {
 
 #[test]
 fn every_command_has_help() {
-    for command in ["doctor", "trace", "report", "demo"] {
+    for command in ["doctor", "trace", "report", "serve", "demo"] {
         let output = firstfin(&[command, "--help"]).assert().success().get_output().clone();
         assert!(stdout(&output).contains(&format!("Usage: firstfin {command}")), "{}", stdout(&output));
     }
@@ -142,8 +142,11 @@ fn generate_writes_the_same_documents_every_time() {
         "completions/firstfin.bash",
         "completions/firstfin.fish",
         "event.schema.json",
+        "firstfin.toml",
         "man/firstfin-report.1",
+        "man/firstfin-serve.1",
         "man/firstfin.1",
+        "metrics.md",
         "report.schema.json",
     ] {
         assert!(written.get(Path::new(name)).is_some_and(|content| !content.is_empty()), "{name}");
@@ -223,4 +226,49 @@ fn every_finding_is_explained_with_an_example() {
 fn a_folder_that_cannot_be_made_is_named() {
     let output = firstfin(&["generate", "/dev/null/documents"]).assert().code(2).get_output().clone();
     assert!(stderr(&output).contains("/dev/null/documents"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_configuration_is_checked_without_observing_anything() {
+    let folder = folder("check-config");
+    fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("firstfin.toml");
+    let path = file.to_str().unwrap();
+
+    let default = firstfin(&["serve", "--print-default-config"]).assert().success().get_output().clone();
+    fs::write(&file, stdout(&default)).unwrap();
+    let fine = firstfin(&["serve", "--check-config", "--config", path]).assert().success().get_output().clone();
+    assert_eq!((stdout(&fine).as_str(), stderr(&fine).as_str()), ("the configuration is fine\n", ""));
+
+    fs::write(&file, "[observe]\nring_size = \"8MB\"\n").unwrap();
+    let bad = firstfin(&["serve", "--check-config", "--config", path]).assert().code(78).get_output().clone();
+    let expected = format!("firstfin: {path}:2:13: observe.ring_size: `8MB`: the suffixes are KiB, MiB and GiB\n");
+    assert_eq!((stdout(&bad), stderr(&bad)), (String::new(), expected));
+
+    // What beats the file is checked as well, and named.
+    fs::write(&file, "").unwrap();
+    for (option, said) in [
+        (["--set", "metrics.top=999"], "firstfin: --set metrics.top: metrics.top: greater than 200\n"),
+        (["--interval", "1ms"], "firstfin: --interval: observe.interval: `1ms`: a time from 1s to 10m is needed\n"),
+    ] {
+        let arguments = [&["serve", "--check-config", "--config", path][..], &option].concat();
+        let refused = firstfin(&arguments).assert().code(78).get_output().clone();
+        assert_eq!(stderr(&refused), said);
+    }
+    let variable = firstfin(&["serve", "--check-config"]).env("FIRSTFIN_METRICS_TOP", "x").output().unwrap();
+    assert_eq!(variable.status.code(), Some(78));
+    assert!(stderr(&variable).starts_with("firstfin: FIRSTFIN_METRICS_TOP: metrics.top: "), "{}", stderr(&variable));
+}
+
+#[test]
+fn a_port_that_is_taken_is_named_with_its_holder() {
+    let taken = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let at = taken.local_addr().unwrap().to_string();
+    let output = firstfin(&["serve", "--listen", &at]).assert().code(2).get_output().clone();
+    let said = stderr(&output);
+    assert!(said.contains(&format!("cannot listen at {at} (http.listen)")), "{said}");
+    assert!(
+        said.contains(&format!("{at} is held by ")) && said.contains(&format!("[{}]", std::process::id())),
+        "{said}"
+    );
 }

@@ -2,7 +2,7 @@
 //! pure, from censuses and events made by hand.
 #![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
 
-use std::{collections::HashSet, net::SocketAddr, time::Duration};
+use std::{collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use firstfin::{
     model::{
@@ -53,7 +53,7 @@ fn namespace(rows: Vec<SocketRow>) -> NetnsCensus {
         timestamps: Some(0),
         ..NetnsSettings::default()
     };
-    NetnsCensus { netns: NETNS, at: STARTED, rows, settings, ..NetnsCensus::default() }
+    NetnsCensus { netns: NETNS, at: STARTED, rows: rows.into(), settings, ..NetnsCensus::default() }
 }
 
 /// The report of a session that ended with these sockets, of which those with an inode are this process's.
@@ -86,6 +86,11 @@ fn ids(report: &Report) -> Vec<&str> {
     report.findings.iter().map(|finding| finding.id.as_str()).collect()
 }
 
+/// What a finding is about: namespace, local and remote end.
+fn about(finding: &Finding) -> (Option<Netns>, Option<&str>, Option<&str>) {
+    (finding.netns, finding.local.as_deref(), finding.remote.as_deref())
+}
+
 fn only(report: &Report) -> &Finding {
     assert_eq!(report.findings.len(), 1, "{:#?}", report.findings);
     report.findings.first().expect("one")
@@ -109,6 +114,7 @@ fn ten_connections_that_nobody_closes_are_a_leak() {
         finding.summary,
         "program-7[70] does not close 12 connections that the other side has closed, for 21 s or longer"
     );
+    assert_eq!(about(finding), (Some(NETNS), Some("10.0.0.1:8080"), None), "clients come and go");
     let [group] = leak.close_wait.as_slice() else { panic!("{:#?}", leak.close_wait) };
     assert_eq!((group.remote.as_str(), group.local.as_deref(), group.sockets), ("10.0.0.2", Some("10.0.0.1:8080"), 12));
 }
@@ -128,6 +134,7 @@ fn workers_of_one_program_share_their_port_and_others_should_not() {
     let finding = only(&shared);
     assert_eq!((finding.id.as_str(), finding.severity), ("SharedPort", Severity::Warning));
     assert_eq!(finding.summary, "program-7[71] and program-8[82] share 0.0.0.0:80");
+    assert_eq!(about(finding), (Some(NETNS), Some("0.0.0.0:80"), None));
 
     let bound = vec![listener("10.0.0.1:80", 1), row("10.0.0.1:80", "0.0.0.0:0", TcpState::BoundInactive, 2)];
     let shared = report(empty(), bound, &[(1, 71), (2, 82)]);
@@ -145,6 +152,7 @@ fn an_address_comes_before_the_wildcard() {
     let shadowed = report(empty(), rows, &[(1, 71), (2, 82), (3, 73), (4, 94)]);
     let finding = only(&shadowed);
     assert_eq!(finding.id, "WildcardShadowed");
+    assert_eq!(about(finding), (Some(NETNS), Some("10.0.0.1:80"), None));
     assert_eq!(
         finding.summary,
         "connections to 10.0.0.1:80 reach program-8[82], not program-7[71], which listens at 0.0.0.0:80"
@@ -156,7 +164,7 @@ fn an_address_comes_before_the_wildcard() {
 
 /// A connection that was made after its SYN had met an old one.
 fn late(port: u16) -> Event {
-    Event::Transition(Box::new(Transition {
+    Event::Transition(Transition {
         at: STARTED,
         socket: SocketId(u64::from(port)),
         connection: Connection {
@@ -168,9 +176,9 @@ fn late(port: u16) -> Event {
         new: TcpState::Close,
         opened: Some(OpenKind::Active),
         born: Some(STARTED),
-        opener: Some(task(71)),
+        opener: Some(Arc::new(task(71))),
         accepter: None,
-        closer: Some(task(71)),
+        closer: Some(Arc::new(task(71))),
         timewait: None,
         facts: SocketFacts {
             established: true,
@@ -178,7 +186,7 @@ fn late(port: u16) -> Event {
             syn_rejected: port.is_multiple_of(2),
             ..SocketFacts::default()
         },
-    }))
+    })
 }
 
 #[test]
@@ -192,6 +200,7 @@ fn a_syn_that_meets_an_old_connection_is_port_reuse() {
     assert_eq!((rejected.direction, rejected.remote.as_str(), rejected.count), (Direction::Outbound, "10.0.0.2:80", 5));
     let finding = only(&reused);
     assert_eq!(finding.id, "ResetByPortReuse");
+    assert_eq!(about(finding), (Some(NETNS), None, Some("10.0.0.2:80")));
     assert_eq!(
         finding.summary,
         "program-7[71] (exited) connects to 10.0.0.2:80 from ports whose earlier connection the other side still has: 5 times"

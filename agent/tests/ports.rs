@@ -2,7 +2,7 @@
 //! a remedy that fits the settings.
 #![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
 
-use std::{collections::HashSet, net::SocketAddr, time::Duration};
+use std::{collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use firstfin::{
     model::{
@@ -42,7 +42,7 @@ fn connection(port: u16, remote: &str) -> Connection {
 /// The client opened it, and closed it first, this many milliseconds after the start.
 fn closed(port: u16, remote: &str, ms: u64) -> Event {
     let at = STARTED.plus(Duration::from_millis(ms));
-    Event::Transition(Box::new(Transition {
+    Event::Transition(Transition {
         at,
         socket: SocketId(u64::from(port)),
         connection: connection(port, remote),
@@ -50,12 +50,12 @@ fn closed(port: u16, remote: &str, ms: u64) -> Event {
         new: TcpState::Close,
         opened: Some(OpenKind::Active),
         born: Some(at),
-        opener: Some(task(CLIENT)),
+        opener: Some(Arc::new(task(CLIENT))),
         accepter: None,
-        closer: Some(task(CLIENT)),
+        closer: Some(Arc::new(task(CLIENT))),
         timewait: None,
         facts: SocketFacts { established: true, fin_first: true, fin_received: true, ..SocketFacts::default() },
-    }))
+    })
 }
 
 fn row(port: u16, remote: &str, state: TcpState) -> SocketRow {
@@ -83,7 +83,7 @@ fn settings() -> NetnsSettings {
 
 fn census(rows: Vec<SocketRow>, settings: NetnsSettings, ms: u64) -> Census {
     let at = STARTED.plus(Duration::from_millis(ms));
-    let namespace = NetnsCensus { netns: NETNS, at, rows, settings, ..NetnsCensus::default() };
+    let namespace = NetnsCensus { netns: NETNS, at, rows: rows.into(), settings, ..NetnsCensus::default() };
     Census { at, namespaces: vec![namespace], unreachable: Vec::new() }
 }
 
@@ -109,6 +109,11 @@ fn finding<'a>(report: &'a Report, id: &str) -> &'a Finding {
     report.findings.iter().find(|finding| finding.id == id).expect(id)
 }
 
+/// What a finding is about: namespace, local and remote end.
+fn about(finding: &Finding) -> (Option<Netns>, Option<&str>, Option<&str>) {
+    (finding.netns, finding.local.as_deref(), finding.remote.as_deref())
+}
+
 fn says(lines: &[String], what: &str) -> bool {
     lines.iter().any(|line| line.contains(what))
 }
@@ -127,6 +132,7 @@ fn a_forecast_names_who_where_and_when() {
     assert_eq!(finding.severity, Severity::Critical);
     assert!(finding.summary.contains("proc-42[42]") && finding.summary.contains("10.0.0.2:80"), "{finding:#?}");
     assert!(finding.summary.contains("none will be left in 5 s"), "{finding:#?}");
+    assert_eq!(about(finding), (Some(NETNS), Some("10.0.0.1"), Some("10.0.0.2:80")));
     assert!(says(&finding.evidence, "in use: 50 of 100"), "{finding:#?}");
 }
 
@@ -216,7 +222,7 @@ fn bound_ports_are_a_finding_by_their_share() {
     assert_eq!(finding(&report(10), "PoisonedPorts").severity, Severity::Warning);
     let half = report(50);
     let finding = finding(&half, "PoisonedPorts");
-    assert_eq!(finding.severity, Severity::Critical);
+    assert_eq!((finding.severity, about(finding)), (Severity::Critical, (Some(NETNS), None, None)));
     assert!(finding.summary.contains("50 of 100 ephemeral ports"), "{finding:#?}");
     assert!(says(&finding.evidence, "a process that is not known has bound 50 of them"), "{finding:#?}");
 }
@@ -253,6 +259,7 @@ fn ports_that_were_bound_when_it_failed_are_the_cause() {
     assert_eq!((place.poisoned, place.peak_poisoned, place.usable), (Some(0), Some(100), Some(100)));
     let exhausted = finding(&report, "EphemeralPortExhaustion");
     assert!(exhausted.summary.contains("bound sockets have taken the ephemeral ports out"), "{exhausted:#?}");
+    assert_eq!(about(exhausted), (Some(NETNS), None, Some("10.0.0.2:80")));
     assert!(says(&exhausted.evidence, "0 bound by listeners or bound-only sockets (100 when it was"), "{exhausted:#?}");
 }
 

@@ -1,14 +1,22 @@
 //! What must hold for any input: decoding is total, attribution never names the wrong process, counts never drift.
 #![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
 
-use std::{collections::HashMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use agent_ebpf::{
-    Address, Header, RecordKind, SocketFacts, SyscallRecord, Task, TaskRecord, TransitionRecord, task_flag,
+    Address, Ends, Header, RecordKind, SyscallRecord, Task, TaskNumber, TaskRecord, TimeWaitRecord, TransitionRecord,
+    conn_flag, look, task_flag,
 };
 use firstfin::{
-    decode::{DecodeError, decode},
-    model::{Asker, Census, Connection, Event, Name, Netns, NetnsCensus, ProcessKey, SocketRow, TcpState, Timestamp},
+    decode::{DecodeError, Decoder},
+    model::{
+        Asker, Census, Connection, Event, Name, Netns, NetnsCensus, ProcessKey, SocketRow, TcpState, TimeWaitMade,
+        Timestamp,
+    },
     report::{Lost, Report, SessionFacts, build},
     state::{Input, Limits, State},
 };
@@ -32,6 +40,32 @@ fn task(tgid: u32) -> Task {
         comm,
         flags: task_flag::PRESENT,
         reserved: 0,
+    }
+}
+
+/// Both states of a transition, as its header has them.
+const fn what(old: u8, new: TcpState) -> u8 {
+    old << 4 | new as u8
+}
+
+const ENDS: Ends = Ends::V4([10, 0, 0, 1], [10, 0, 0, 2]);
+
+/// A decoder that has been told of the processes with the pids below so many, by numbers that are their pids.
+fn decoder(pids: u32) -> Decoder {
+    let mut decoder = Decoder::default();
+    for tgid in 1..pids {
+        let header = Header { kind: RecordKind::Task as u8, ..Header::default() };
+        let number = TaskNumber { count: tgid, origin: 0, reserved: 0 };
+        decoder.decode(TaskRecord { header, number, task: task(tgid) }.as_bytes()).expect("well formed");
+    }
+    decoder
+}
+
+/// What a state is told of these connections, in this order.
+fn feed(state: &mut State, closes: &[Close]) {
+    let mut decoder = decoder(8);
+    for close in closes {
+        state.feed(Input::Event(decoder.decode(&close.bytes()).expect("well formed")));
     }
 }
 
@@ -63,35 +97,29 @@ impl Close {
     }
 
     fn record(self) -> TransitionRecord {
+        let old = if self.is_active_close { TcpState::FinWait2 } else { TcpState::LastAck };
+        let closes = if self.is_active_close { conn_flag::FIN_FIRST } else { conn_flag::FIN_SECOND };
         TransitionRecord {
-            header: Header { kind: RecordKind::Transition as u32, cpu: 0, time_ns: self.at().0 },
-            sk: 0xffff_0000_0000_0000 | u64::from(self.number),
-            netns: 1,
-            family: 2,
-            old_state: if self.is_active_close { TcpState::FinWait2 } else { TcpState::LastAck } as u8,
-            new_state: TcpState::Close as u8,
-            local: Address([10, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
-            remote: Address([10, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+            header: Header {
+                kind: RecordKind::Transition as u8,
+                what: what(old as u8, TcpState::Close),
+                flags: conn_flag::ACTIVE_OPEN | conn_flag::SEEN_BEGIN | closes,
+                netns: 1,
+                time_ns: self.at().0,
+            },
+            socket: 0xffff_0000_0000_0000 | u64::from(self.number),
+            opener: self.closer,
+            closer: self.closer,
             local_port: self.number,
             remote_port: 80,
-            port_errno: 0,
-            timewait_state: 0,
-            reserved: 0,
-            timewait: 0,
-            facts: SocketFacts {
-                born_ns: STARTED.0,
-                flags: agent_ebpf::conn_flag::ACTIVE_OPEN
-                    | if self.is_active_close {
-                        agent_ebpf::conn_flag::FIN_FIRST
-                    } else {
-                        agent_ebpf::conn_flag::FIN_SECOND
-                    },
-                fin_received: 1,
-                ..SocketFacts::default()
-            },
-            opener: task(self.closer),
-            closer: task(self.closer),
+            look: look::FIN_RECEIVED,
+            ..TransitionRecord::default()
         }
+    }
+
+    /// As it comes out of the ring buffer.
+    fn bytes(self) -> Vec<u8> {
+        self.record().encode(ENDS, None)
     }
 
     /// What sock_diag says of it at `dumped`.
@@ -132,7 +160,13 @@ fn census(closes: &[Close]) -> Census {
     let kernel_time_wait = Some(rows.len() as u64);
     Census {
         at,
-        namespaces: vec![NetnsCensus { netns: Netns(1), at, rows, kernel_time_wait, ..NetnsCensus::default() }],
+        namespaces: vec![NetnsCensus {
+            netns: Netns(1),
+            at,
+            rows: rows.into(),
+            kernel_time_wait,
+            ..NetnsCensus::default()
+        }],
         unreachable: Vec::new(),
     }
 }
@@ -147,71 +181,124 @@ fn facts(lost: u64) -> SessionFacts {
 
 fn report(heard: &[Close], there: &[Close]) -> Report {
     let mut state = State::new(STARTED, Limits::default());
-    for close in heard {
-        state.feed(Input::Event(decode(close.record().as_bytes()).expect("well formed")));
-    }
+    feed(&mut state, heard);
     build(&state, &census(there), &facts((there.len() - heard.len()) as u64))
+}
+
+/// Sizes a record of this kind can have: with IPv4 and IPv6 addresses, and in full.
+fn sizes(kind: u8) -> Vec<usize> {
+    let both = |bytes: usize| [Ends::V4_SIZE, Ends::V6_SIZE].map(|ends| bytes + ends);
+    match RecordKind::from_u8(kind).expect("known") {
+        RecordKind::Transition => [0, 16].iter().flat_map(|rest| both(size_of::<TransitionRecord>() + rest)).collect(),
+        RecordKind::TimeWait => both(size_of::<TimeWaitRecord>()).to_vec(),
+        RecordKind::ClosedByPeer => both(size_of::<Header>()).to_vec(),
+        RecordKind::Syscall => vec![size_of::<SyscallRecord>()],
+        RecordKind::Task => vec![size_of::<TaskRecord>()],
+    }
 }
 
 proptest! {
     #[test]
     fn any_bytes_are_an_event_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         // The point is that it returns; and what it takes for an event has the size of one.
-        if decode(&bytes).is_ok() {
-            let kinds = [RecordKind::Transition, RecordKind::Syscall, RecordKind::Task, RecordKind::TimeWait];
-            let sizes = kinds.map(RecordKind::size);
-            prop_assert!(sizes.contains(&bytes.len()));
+        if decoder(8).decode(&bytes).is_ok() {
+            prop_assert!((1..=5).any(|kind| sizes(kind).contains(&bytes.len())));
         }
     }
 
     #[test]
-    fn any_content_of_a_known_kind_is_an_event_or_an_error(kind in 1_u32..=4, noise in prop::collection::vec(any::<u8>(), size_of::<TransitionRecord>())) {
-        let size = RecordKind::from_u32(kind).expect("known").size();
-        let mut bytes = noise[..size].to_vec();
-        bytes[..4].copy_from_slice(&kind.to_ne_bytes());
-        match decode(&bytes) {
-            Ok(_) | Err(DecodeError::BadValue { .. }) => {}
-            Err(error) => prop_assert!(false, "{error}"),
+    fn any_content_of_a_known_kind_is_an_event_or_an_error(kind in 1_u8..=5, noise in prop::collection::vec(any::<u8>(), 128)) {
+        for size in sizes(kind) {
+            let mut bytes = noise[..size].to_vec();
+            bytes[0] = kind;
+            match decoder(8).decode(&bytes) {
+                Ok(_) | Err(DecodeError::BadValue { .. }) => {}
+                // The flags ask for another size of this kind.
+                Err(DecodeError::WrongSize { .. }) => prop_assert!(sizes(kind).len() > 1),
+                Err(error) => prop_assert!(false, "{error}"),
+            }
         }
     }
 
     #[test]
-    fn a_wrong_size_is_an_error(kind in 1_u32..=4, change in prop_oneof![-20_i32..0, 1_i32..20]) {
-        let size = RecordKind::from_u32(kind).expect("known").size();
-        let mut bytes = vec![0; size.checked_add_signed(isize::try_from(change).expect("small")).expect("positive")];
-        bytes[..4].copy_from_slice(&kind.to_ne_bytes());
-        let is_right_error = matches!(decode(&bytes), Err(DecodeError::WrongSize { .. }));
+    fn a_wrong_size_is_an_error(kind in 1_u8..=5, size in 16_usize..200, noise in any::<[u8; 15]>()) {
+        prop_assume!(!sizes(kind).contains(&size));
+        let mut bytes = vec![0; size];
+        bytes[0] = kind;
+        bytes[1..16].copy_from_slice(&noise);
+        let is_right_error = matches!(decoder(8).decode(&bytes), Err(DecodeError::WrongSize { .. }));
         prop_assert!(is_right_error);
     }
 
     #[test]
-    fn what_a_program_writes_is_what_is_read(mut record in any::<[u8; size_of::<TransitionRecord>()]>(), timewait_state in prop::sample::select(&[0, 5, 6, 255_u8][..]), ports in any::<(u16, u16)>(), v6 in any::<bool>()) {
-        record[..4].copy_from_slice(&(RecordKind::Transition as u32).to_ne_bytes());
+    fn what_a_program_writes_is_what_is_read(
+        record in any::<[u8; size_of::<TransitionRecord>()]>(),
+        timewait_state in prop::sample::select(&[0, 5, 6, 255_u8][..]),
+        ends in prop_oneof![any::<([u8; 4], [u8; 4])>().prop_map(|(a, b)| Ends::V4(a, b)), any::<([u8; 16], [u8; 16])>().prop_map(|(a, b)| Ends::V6(a, b))],
+        in_full in any::<Option<[u64; 2]>>(),
+        (opener, closer) in (0_u32..20, 0_u32..20),
+    ) {
         let mut record = TransitionRecord::read_from_bytes(&record).expect("its size");
-        record.family = if v6 { 10 } else { 2 };
-        (record.old_state, record.new_state) = (1, 4);
-        (record.local_port, record.remote_port) = ports;
+        record.header.what = what(1, TcpState::FinWait1);
         record.timewait_state = timewait_state;
-        let Event::Transition(read) = decode(record.as_bytes()).expect("well formed") else {
+        (record.opener, record.opener_origin, record.closer, record.closer_origin) = (opener, 0, closer, 0);
+        let mut decoder = decoder(8);
+        let Event::Transition(read) = decoder.decode(&record.encode(ends, in_full)).expect("well formed") else {
             return Err(TestCaseError::fail("another event"));
         };
         prop_assert_eq!(read.at.0, record.header.time_ns);
-        prop_assert_eq!(read.socket.0, record.sk);
-        prop_assert_eq!(read.connection.netns.0, record.netns);
-        prop_assert_eq!((read.connection.local.port(), read.connection.remote.port()), ports);
+        prop_assert_eq!(read.socket.0, record.socket);
+        prop_assert_eq!(read.connection.netns.0, record.header.netns);
+        prop_assert_eq!((read.connection.local.port(), read.connection.remote.port()), (record.local_port, record.remote_port));
         prop_assert_eq!((read.old, read.new), (TcpState::Established, TcpState::FinWait1));
-        // One place for who connected and who accepted.
+        prop_assert_eq!(read.born.map(|born| born.0), in_full.map(|[born, _]| born).filter(|&born| born != 0));
+        // One place for who connected and who accepted. Numbers up to 7 have been announced, 0 is nobody.
+        let known = |number: u32| (1..8).contains(&number).then_some(number);
         let seen = read.opener.as_ref().or(read.accepter.as_ref());
-        prop_assert_eq!(seen.is_some(), record.opener.flags & task_flag::PRESENT != 0);
-        prop_assert_eq!(read.timewait.is_some(), timewait_state != 0);
-        prop_assert_eq!(read.closer.map(|task| task.key.tgid), (record.closer.flags & task_flag::PRESENT != 0).then_some(record.closer.tgid));
-        let bytes = record.local.0;
-        let expected = if v6 {
-            std::net::IpAddr::from(bytes).to_canonical()
-        } else {
-            std::net::IpAddr::from([bytes[0], bytes[1], bytes[2], bytes[3]])
+        prop_assert_eq!(seen.map(|task| task.key), known(opener).map(key));
+        prop_assert_eq!(read.closer.as_ref().map(|task| task.key), known(closer).map(key));
+        prop_assert_eq!(read.facts.closer_lost, closer >= 8);
+        let timewait = in_full.map_or(record.socket, |[_, timewait]| timewait);
+        match read.timewait {
+            None => prop_assert_eq!(timewait_state, 0),
+            Some(TimeWaitMade::Refused) => prop_assert_eq!(timewait_state, 255),
+            Some(TimeWaitMade::Made { id, .. }) => prop_assert_eq!(id.0, timewait),
+        }
+        let (local, remote) = match ends {
+            Ends::V4(local, remote) => (IpAddr::from(local), IpAddr::from(remote)),
+            Ends::V6(local, remote) => (IpAddr::from(local).to_canonical(), IpAddr::from(remote).to_canonical()),
         };
-        prop_assert_eq!(read.connection.local.ip(), expected);
+        prop_assert_eq!((read.connection.local.ip(), read.connection.remote.ip()), (local, remote));
+    }
+
+    #[test]
+    fn an_end_in_few_words_is_read(remote_port in any::<u16>(), ends in any::<([u8; 4], [u8; 4])>(), time_ns in any::<u64>()) {
+        let bytes = agent_ebpf::closed_by_peer(7, time_ns, remote_port, Ends::V4(ends.0, ends.1));
+        let Event::ClosedByPeer(end) = decoder(1).decode(&bytes).expect("well formed") else {
+            return Err(TestCaseError::fail("another event"));
+        };
+        prop_assert_eq!((end.at, end.netns, end.local), (Timestamp(time_ns), Netns(7), IpAddr::from(ends.0)));
+        prop_assert_eq!(end.remote, SocketAddr::from((ends.1, remote_port)));
+    }
+
+    #[test]
+    fn the_oldest_process_is_forgotten_first(limit in 1_u32..20, told in 1_u32..40) {
+        let mut decoder = Decoder::new(limit as usize);
+        for tgid in 1..=told {
+            let number = TaskNumber { count: tgid, origin: 0, reserved: 0 };
+            let header = Header { kind: RecordKind::Task as u8, ..Header::default() };
+            decoder.decode(TaskRecord { header, number, task: task(tgid) }.as_bytes()).expect("well formed");
+        }
+        for tgid in 1..=told {
+            let close = Close { number: 1, closer: tgid, at_ms: 0, is_active_close: true };
+            let Event::Transition(read) = decoder.decode(&close.bytes()).expect("well formed") else {
+                return Err(TestCaseError::fail("another event"));
+            };
+            // Forgotten is lost, never somebody else.
+            let known = (tgid + limit > told).then_some(key(tgid));
+            prop_assert_eq!(read.closer.as_ref().map(|task| task.key), known);
+            prop_assert_eq!(read.facts.closer_lost, known.is_none());
+        }
     }
 
     #[test]
@@ -223,13 +310,12 @@ proptest! {
     }
 
     #[test]
-    fn every_close_of_a_connection_has_an_ending(old in 1_u8..=12, flags in any::<u32>(), err in 0_u32..130, bits in any::<[u8; 3]>()) {
+    fn every_close_of_a_connection_has_an_ending(old in 1_u8..=12, flags in any::<u16>(), err in 0_u16..130, look in any::<u8>()) {
         let mut record = Close { number: 1, closer: 1, at_ms: 0, is_active_close: true }.record();
-        record.old_state = old;
-        record.facts.flags = flags;
-        record.facts.err = err;
-        (record.facts.shutdown, record.facts.socket_state, record.facts.linger_zero) = (bits[0] & 3, bits[1] & 3, bits[2] & 1);
-        match decode(record.as_bytes()).expect("well formed") {
+        record.header.what = what(old, TcpState::Close);
+        record.header.flags = flags;
+        (record.err, record.look) = (err, look);
+        match decoder(8).decode(&record.encode(ENDS, None)).expect("well formed") {
             Event::Transition(transition) => prop_assert!(transition.ending().is_some()),
             Event::Retraction(_) => prop_assert_eq!(old, TcpState::Close as u8),
             other => prop_assert!(false, "{other:?}"),
@@ -285,10 +371,10 @@ proptest! {
         // The first connection's TIME_WAIT is long over; the second one, with the same four numbers, was never heard of.
         let close = Close { number: 1, closer: 7, at_ms: 0, is_active_close: true };
         let mut state = State::new(STARTED, Limits::default());
-        state.feed(Input::Event(decode(close.record().as_bytes()).expect("well formed")));
+        feed(&mut state, &[close]);
         let at = STARTED.plus(Duration::from_secs(later_s));
         let row = SocketRow { connection: close.connection(), state: TcpState::TimeWait, time_wait_left: Some(Duration::from_secs(59)), inode: None, uid: 0, silent_for: None };
-        let census = Census { at, namespaces: vec![NetnsCensus { netns: Netns(1), at, rows: vec![row], ..NetnsCensus::default() }], unreachable: Vec::new() };
+        let census = Census { at, namespaces: vec![NetnsCensus { netns: Netns(1), at, rows: vec![row].into(), ..NetnsCensus::default() }], unreachable: Vec::new() };
         let report = build(&state, &census, &facts(0));
         prop_assert_eq!(report.time_wait.unattributed_reasons.not_seen, 1);
     }
@@ -297,9 +383,7 @@ proptest! {
     fn tables_stay_within_their_limits(closes in closes(), limit in 1_usize..20) {
         let limits = Limits { timewait_sockets: limit, processes: limit, failures: limit, listeners: limit, older_sockets: limit, routes: limit };
         let mut state = State::new(STARTED, limits);
-        for close in &closes {
-            state.feed(Input::Event(decode(close.record().as_bytes()).expect("well formed")));
-        }
+        feed(&mut state, &closes);
         let active = closes.iter().filter(|close| close.is_active_close).count();
         let report = build(&state, &census(&closes), &facts(0));
         let owned: u64 = report.time_wait.by_process.iter().map(|process| process.sockets).sum();
@@ -311,14 +395,45 @@ proptest! {
     }
 }
 
+/// A host that starts process after process, and one that serves: it is announced once, however long it goes on.
+#[test]
+fn a_number_that_is_in_use_is_not_forgotten() {
+    let mut decoder = Decoder::new(100);
+    let told = |decoder: &mut Decoder, tgid: u32| {
+        let number = TaskNumber { count: tgid, origin: 0, reserved: 0 };
+        let header = Header { kind: RecordKind::Task as u8, ..Header::default() };
+        decoder.decode(TaskRecord { header, number, task: task(tgid) }.as_bytes()).expect("well formed");
+    };
+    let closer = |decoder: &mut Decoder, tgid| {
+        let close = Close { number: 1, closer: tgid, at_ms: 0, is_active_close: true };
+        let Event::Transition(read) = decoder.decode(&close.bytes()).expect("well formed") else { panic!("another") };
+        (read.closer.map(|task| task.key), read.facts.closer_lost, read.facts.opener_lost)
+    };
+    let (busy, runs, idle) = (1, 2, 3);
+    for tgid in [busy, runs, idle] {
+        told(&mut decoder, tgid);
+    }
+    for tgid in 10..10_000 {
+        told(&mut decoder, tgid);
+        if tgid % 50 == 0 {
+            assert_eq!(closer(&mut decoder, busy), (Some(key(busy)), false, false), "a record names it");
+            decoder.keep([key(runs)]);
+        }
+        assert!(decoder.remembered() <= 100);
+    }
+    assert_eq!(closer(&mut decoder, runs), (Some(key(runs)), false, false), "it was said to run");
+    assert_eq!(closer(&mut decoder, idle), (None, true, true), "and this is no secret");
+}
+
 #[test]
 fn a_retraction_takes_back_what_was_entered() {
     let close = Close { number: 1, closer: 7, at_ms: 5, is_active_close: true };
     let mut retraction = close.record();
-    retraction.old_state = TcpState::Close as u8;
+    retraction.header.what = what(TcpState::Close as u8, TcpState::Close);
     let mut state = State::new(STARTED, Limits::default());
+    let mut decoder = decoder(8);
     for record in [close.record(), retraction] {
-        state.feed(Input::Event(decode(record.as_bytes()).expect("well formed")));
+        state.feed(Input::Event(decoder.decode(&record.encode(ENDS, None)).expect("well formed")));
     }
     assert_eq!(state.turnover().entered(), 0);
     let closed_first = firstfin::state::Closes { closed_first: 1, ..Default::default() };
@@ -328,10 +443,13 @@ fn a_retraction_takes_back_what_was_entered() {
 #[test]
 fn a_refused_call_and_a_new_process_are_read() {
     let record = SyscallRecord {
-        header: Header { kind: RecordKind::Syscall as u32, cpu: 1, time_ns: 42 },
-        sk: 1,
-        netns: 4,
-        call: agent_ebpf::Call::Listen as u32,
+        header: Header {
+            kind: RecordKind::Syscall as u8,
+            what: agent_ebpf::Call::Listen as u8,
+            flags: 0,
+            netns: 4,
+            time_ns: 42,
+        },
         errno: 98,
         family: 10,
         port: 8080,
@@ -344,14 +462,19 @@ fn a_refused_call_and_a_new_process_are_read() {
         padding: 0,
         task: task(9),
     };
-    let Event::Refused(call) = decode(record.as_bytes()).expect("well formed") else { panic!("another event") };
+    let Event::Refused(call) = decoder(1).decode(record.as_bytes()).expect("well formed") else {
+        panic!("another event")
+    };
     assert_eq!((call.local, call.errno), (Some(SocketAddr::from(([0; 16], 8080))), 98));
     let asker = Asker { uid: Some(1000), device: Some(3), free_bind: None, bind_address_no_port: Some(true) };
     assert_eq!(call.asker, asker);
     assert!(call.options.reuse_address && call.options.reuse_port && call.options.v6_only);
     assert_eq!((call.task.key, call.call), (key(9), firstfin::model::Call::Listen));
 
-    let record = TaskRecord { header: Header { kind: RecordKind::Task as u32, cpu: 0, time_ns: 1 }, task: task(3) };
-    let Event::ProcessSeen(seen) = decode(record.as_bytes()).expect("well formed") else { panic!("another event") };
+    let header = Header { kind: RecordKind::Task as u8, ..Header::default() };
+    let record = TaskRecord { header, number: TaskNumber { count: 1, origin: 0, reserved: 0 }, task: task(3) };
+    let Event::ProcessSeen(seen) = decoder(1).decode(record.as_bytes()).expect("well formed") else {
+        panic!("another event")
+    };
     assert_eq!((seen.key, seen.comm.as_str()), (key(3), "proc-3"));
 }

@@ -5,16 +5,16 @@
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use agent_ebpf::{
-    Address, Header, RecordKind, SocketFacts, Task, TimeWaitChange, TimeWaitRecord, TransitionRecord, conn_flag,
-    task_flag, timewait_state,
+    Ends, Header, RecordKind, Task, TaskNumber, TaskRecord, TimeWaitChange, TimeWaitRecord, TransitionRecord,
+    conn_flag, task_flag, timewait_state,
 };
 use firstfin::{
-    decode::decode,
+    decode::Decoder,
     model::{
         Census, Connection, Leaving, Netns, NetnsCensus, NetnsSettings, OpenKind, ProcessKey, SocketRow, TcpState,
         Timestamp,
     },
-    state::{Attribution, Closes, Input, Limits, Reason, State},
+    state::{Attribution, Closes, Input, Left, Limits, Reason, State},
 };
 use proptest::prelude::*;
 use zerocopy::IntoBytes as _;
@@ -36,50 +36,42 @@ fn at(ms: u64) -> u64 {
     STARTED.0 + ms * 1_000_000
 }
 
-fn address(last: u8) -> Address {
-    Address([10, 0, 0, last, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
-}
+const ENDS: Ends = Ends::V4([10, 0, 0, 1], [10, 0, 0, 2]);
 
 /// The end of a connection of process `tgid` that got the timewait socket `timewait`.
 fn entered(port: u16, tgid: u32, timewait: u64, timewait_state: u8, ms: u64) -> TransitionRecord {
     TransitionRecord {
-        header: Header { kind: RecordKind::Transition as u32, cpu: 0, time_ns: at(ms) },
-        sk: 0xffff_0000_0000_0000 | u64::from(port),
-        netns: NETNS,
-        family: 2,
-        old_state: TcpState::FinWait2 as u8,
-        new_state: TcpState::Close as u8,
-        local: address(1),
-        remote: address(2),
+        header: Header {
+            kind: RecordKind::Transition as u8,
+            what: (TcpState::FinWait2 as u8) << 4 | TcpState::Close as u8,
+            flags: conn_flag::ACTIVE_OPEN | conn_flag::SEEN_BEGIN | conn_flag::FIN_FIRST,
+            netns: NETNS,
+            time_ns: at(ms),
+        },
+        socket: if timewait == 0 { 0xffff_0000_0000_0000 | u64::from(port) } else { timewait },
+        opener: tgid,
+        closer: tgid,
         local_port: port,
         remote_port: 80,
-        port_errno: 0,
         timewait_state,
-        reserved: 0,
-        timewait,
-        facts: SocketFacts {
-            born_ns: at(0),
-            flags: conn_flag::ACTIVE_OPEN | conn_flag::ESTABLISHED | conn_flag::FIN_FIRST,
-            ..SocketFacts::default()
-        },
-        opener: task(tgid),
-        closer: task(tgid),
+        ..TransitionRecord::default()
     }
 }
 
 fn changed(port: u16, timewait: u64, change: TimeWaitChange, substate: u8, ms: u64) -> TimeWaitRecord {
     TimeWaitRecord {
-        header: Header { kind: RecordKind::TimeWait as u32, cpu: 1, time_ns: at(ms) },
+        header: Header {
+            kind: RecordKind::TimeWait as u8,
+            what: change as u8,
+            flags: 0,
+            netns: NETNS,
+            time_ns: at(ms),
+        },
         timewait,
-        netns: NETNS,
-        family: 2,
-        change: change as u8,
-        substate,
-        local: address(1),
-        remote: address(2),
         local_port: port,
         remote_port: 80,
-        reserved: 0,
+        substate,
+        reserved: [0; 3],
     }
 }
 
@@ -87,8 +79,19 @@ fn state() -> State {
     State::new(STARTED, Limits::default())
 }
 
+/// A decoder that has been told of every process these tests have, by numbers that are their pids.
+fn decoder() -> Decoder {
+    let mut decoder = Decoder::default();
+    for tgid in (1..10).chain([AGENT]) {
+        let header = Header { kind: RecordKind::Task as u8, ..Header::default() };
+        let number = TaskNumber { count: tgid, origin: 0, reserved: 0 };
+        decoder.decode(TaskRecord { header, number, task: task(tgid) }.as_bytes()).expect("well formed");
+    }
+    decoder
+}
+
 fn feed(state: &mut State, record: &[u8]) {
-    state.feed(Input::Event(decode(record).expect("well formed")));
+    state.feed(Input::Event(decoder().decode(record).expect("well formed")));
 }
 
 fn closes(state: &State, tgid: u32) -> Closes {
@@ -118,7 +121,7 @@ fn census(ports: &[u16], ms: u64) -> Census {
             netns: Netns(NETNS),
             at: Timestamp(at(ms)),
             kernel_time_wait: Some(rows.len() as u64),
-            rows,
+            rows: rows.into(),
             time_wait_overflow: Some(0),
             settings: NetnsSettings::default(),
         }],
@@ -142,10 +145,10 @@ const WAYS: [(TimeWaitChange, u8, Leaving); 9] = [
 fn each_way_to_leave_has_its_name() {
     for (change, substate, why) in WAYS {
         let mut state = state();
-        feed(&mut state, entered(1, 5, 0xa, timewait_state::TIME_WAIT, 1).as_bytes());
-        feed(&mut state, changed(1, 0xa, change, substate, 2).as_bytes());
+        feed(&mut state, &entered(1, 5, 0xa, timewait_state::TIME_WAIT, 1).encode(ENDS, None));
+        feed(&mut state, &changed(1, 0xa, change, substate, 2).encode(ENDS));
         let closes = closes(&state, 5);
-        assert_eq!((closes.entered, &closes.left), (1, &BTreeMap::from([(why, 1)])), "{change:?} of {substate}");
+        assert_eq!((closes.entered, &closes.left), (1, &Left::from([(why, 1)])), "{change:?} of {substate}");
         assert_eq!(state.turnover().all_left(), closes.left);
         let gone = state.attribute(&row(1), Timestamp(at(3)), false);
         assert_eq!(gone, Attribution::Unknown(Reason::NotSeen), "nothing is left of it");
@@ -155,7 +158,7 @@ fn each_way_to_leave_has_its_name() {
 #[test]
 fn a_refusal_is_no_entry() {
     let mut state = state();
-    feed(&mut state, entered(1, 5, 0, timewait_state::REFUSED, 1).as_bytes());
+    feed(&mut state, &entered(1, 5, 0, timewait_state::REFUSED, 1).encode(ENDS, None));
     let closes = closes(&state, 5);
     assert_eq!((closes.entered, closes.refused, closes.closed_first), (0, 1, 1));
 }
@@ -163,30 +166,30 @@ fn a_refusal_is_no_entry() {
 #[test]
 fn a_minisocket_that_became_time_wait_is_the_same_entry() {
     let mut state = state();
-    feed(&mut state, entered(1, 5, 0xa, timewait_state::FIN_WAIT2, 1).as_bytes());
-    feed(&mut state, changed(1, 0xa, TimeWaitChange::BecameTimeWait, 6, 2).as_bytes());
+    feed(&mut state, &entered(1, 5, 0xa, timewait_state::FIN_WAIT2, 1).encode(ENDS, None));
+    feed(&mut state, &changed(1, 0xa, TimeWaitChange::BecameTimeWait, 6, 2).encode(ENDS));
     let closes = closes(&state, 5);
-    assert_eq!((closes.entered, closes.became, closes.left.len()), (1, 1, 0));
+    assert_eq!((closes.entered, closes.became, closes.left.total()), (1, 1, 0));
 }
 
 /// The record of another CPU overtakes: the socket left before it entered.
 #[test]
 fn an_overtaken_entry_has_left() {
     let mut state = state();
-    feed(&mut state, changed(1, 0xa, TimeWaitChange::Reset, 6, 2).as_bytes());
-    feed(&mut state, entered(1, 5, 0xa, timewait_state::TIME_WAIT, 1).as_bytes());
-    assert_eq!(closes(&state, 5).left, BTreeMap::from([(Leaving::Reset, 1)]));
+    feed(&mut state, &changed(1, 0xa, TimeWaitChange::Reset, 6, 2).encode(ENDS));
+    feed(&mut state, &entered(1, 5, 0xa, timewait_state::TIME_WAIT, 1).encode(ENDS, None));
+    assert_eq!(closes(&state, 5).left, Left::from([(Leaving::Reset, 1)]));
 }
 
 /// The four numbers are used again: what is said of the old socket must not touch the new one.
 #[test]
 fn another_socket_of_the_same_numbers_is_another() {
     let mut state = state();
-    feed(&mut state, entered(1, 5, 0xa, timewait_state::TIME_WAIT, 1).as_bytes());
-    feed(&mut state, entered(1, 6, 0xb, timewait_state::TIME_WAIT, 2).as_bytes());
-    feed(&mut state, changed(1, 0xa, TimeWaitChange::Reused, 6, 2).as_bytes());
-    assert_eq!(closes(&state, 5).left, BTreeMap::from([(Leaving::Unseen, 1)]), "its end was overtaken");
-    assert_eq!(closes(&state, 6).left, BTreeMap::new());
+    feed(&mut state, &entered(1, 5, 0xa, timewait_state::TIME_WAIT, 1).encode(ENDS, None));
+    feed(&mut state, &entered(1, 6, 0xb, timewait_state::TIME_WAIT, 2).encode(ENDS, None));
+    feed(&mut state, &changed(1, 0xa, TimeWaitChange::Reused, 6, 2).encode(ENDS));
+    assert_eq!(closes(&state, 5).left, Left::from([(Leaving::Unseen, 1)]), "its end was overtaken");
+    assert_eq!(closes(&state, 6).left, Left::default());
     let there = state.attribute(&row(1), Timestamp(at(3)), false);
     assert_eq!(there, Attribution::Process(key(6), Some(OpenKind::Active)));
 }
@@ -195,48 +198,62 @@ fn another_socket_of_the_same_numbers_is_another() {
 #[test]
 fn what_two_censuses_do_not_show_was_not_seen_to_leave() {
     let mut state = state();
-    feed(&mut state, entered(1, 5, 0xa, timewait_state::TIME_WAIT, 1).as_bytes());
-    feed(&mut state, entered(2, 5, 0xb, timewait_state::TIME_WAIT, 1).as_bytes());
+    feed(&mut state, &entered(1, 5, 0xa, timewait_state::TIME_WAIT, 1).encode(ENDS, None));
+    feed(&mut state, &entered(2, 5, 0xb, timewait_state::TIME_WAIT, 1).encode(ENDS, None));
     state.feed(Input::Census(census(&[], 1_000)));
-    assert_eq!(closes(&state, 5).left, BTreeMap::new());
-    feed(&mut state, changed(2, 0xb, TimeWaitChange::Expired, 6, 900).as_bytes());
+    assert_eq!(closes(&state, 5).left, Left::default());
+    feed(&mut state, &changed(2, 0xb, TimeWaitChange::Expired, 6, 900).encode(ENDS));
     state.feed(Input::Census(census(&[], 2_000)));
-    assert_eq!(closes(&state, 5).left, BTreeMap::from([(Leaving::Expired, 1), (Leaving::Unseen, 1)]));
+    assert_eq!(closes(&state, 5).left, Left::from([(Leaving::Expired, 1), (Leaving::Unseen, 1)]));
 }
 
 /// A report comes after the records of what left before its census.
 #[test]
 fn what_the_last_census_does_not_show_has_left() {
     let mut state = state();
-    feed(&mut state, entered(1, 5, 0xa, timewait_state::TIME_WAIT, 1).as_bytes());
-    feed(&mut state, entered(2, 5, 0xb, timewait_state::TIME_WAIT, 1).as_bytes());
-    feed(&mut state, entered(3, 5, 0xc, timewait_state::TIME_WAIT, 1_001).as_bytes());
+    feed(&mut state, &entered(1, 5, 0xa, timewait_state::TIME_WAIT, 1).encode(ENDS, None));
+    feed(&mut state, &entered(2, 5, 0xb, timewait_state::TIME_WAIT, 1).encode(ENDS, None));
+    feed(&mut state, &entered(3, 5, 0xc, timewait_state::TIME_WAIT, 1_001).encode(ENDS, None));
     let turnover = state.turnover_at(&census(&[2], 1_000));
-    assert_eq!(turnover.all_left(), BTreeMap::from([(Leaving::Unseen, 1)]), "the third is newer than the census");
+    assert_eq!(turnover.all_left(), Left::from([(Leaving::Unseen, 1)]), "the third is newer than the census");
     assert_eq!(turnover.by_process().map(|(key, closes)| (key.tgid, closes.entered)).collect::<Vec<_>>(), [(5, 3)]);
-    assert_eq!(state.turnover().all_left(), BTreeMap::new());
+    assert_eq!(state.turnover().all_left(), Left::default());
 }
 
 /// The agent holds every file it looks at for a moment, and may be the one who closes it.
 #[test]
 fn the_agent_is_nobodys_closer() {
     let mut record = entered(1, AGENT, 0xa, timewait_state::TIME_WAIT, 1);
-    record.opener = task(5);
+    record.opener = 5;
     let mut known = state();
-    feed(&mut known, record.as_bytes());
+    feed(&mut known, &record.encode(ENDS, None));
     let there = |state: &State| state.attribute(&row(1), Timestamp(at(3)), false);
     assert_eq!(there(&known), Attribution::Process(key(5), Some(OpenKind::Active)));
 
     // Accepted: by whom is known where accept() is observed.
-    record.facts.flags = conn_flag::PASSIVE_OPEN | conn_flag::ESTABLISHED | conn_flag::FIN_FIRST;
+    record.header.flags = conn_flag::PASSIVE_OPEN | conn_flag::FIN_FIRST;
     let mut accepted = state();
-    feed(&mut accepted, record.as_bytes());
+    feed(&mut accepted, &record.encode(ENDS, None));
     assert_eq!(there(&accepted), Attribution::Process(key(5), Some(OpenKind::Passive)));
 
-    record.opener = Task::default();
+    record.opener = 0;
     let mut unknown = state();
-    feed(&mut unknown, record.as_bytes());
+    feed(&mut unknown, &record.encode(ENDS, None));
     assert_eq!(there(&unknown), Attribution::Unknown(Reason::Agent));
+}
+
+/// Somebody closed it, and who that was got lost: that is another reason than that it closed before the session.
+#[test]
+fn a_closer_that_got_lost_is_said_to_be() {
+    let mut record = entered(1, 5, 0xa, timewait_state::TIME_WAIT, 1);
+    (record.closer, record.closer_origin) = (TaskNumber::LOST.count, TaskNumber::LOST.origin);
+    let mut state = state();
+    feed(&mut state, &record.encode(ENDS, None));
+    assert_eq!(state.attribute(&row(1), Timestamp(at(3)), false), Attribution::Unknown(Reason::EventLost));
+    record.closer = 0;
+    let mut before = self::state();
+    feed(&mut before, &TransitionRecord { closer_origin: 0, ..record }.encode(ENDS, None));
+    assert_eq!(before.attribute(&row(1), Timestamp(at(3)), false), Attribution::Unknown(Reason::ClosedBefore));
 }
 
 proptest! {
@@ -253,12 +270,12 @@ proptest! {
                 (Some(timewait), Some((change, substate, _))) => {
                     there.remove(&port);
                     if !is_lost {
-                        feed(&mut state, changed(port, timewait, *change, *substate, ms).as_bytes());
+                        feed(&mut state, &changed(port, timewait, *change, *substate, ms).encode(ENDS));
                     }
                 }
                 (None, Some(_)) => {
                     there.insert(port, ms);
-                    feed(&mut state, entered(port, tgid + 1, ms, timewait_state::TIME_WAIT, ms).as_bytes());
+                    feed(&mut state, &entered(port, tgid + 1, ms, timewait_state::TIME_WAIT, ms).encode(ENDS, None));
                 }
                 (_, None) => {
                     let ports: Vec<u16> = there.keys().copied().collect();
@@ -276,16 +293,16 @@ proptest! {
                 state.attribute(&row(**port), Timestamp(at(end)), false)
                     == Attribution::Process(key(tgid), Some(OpenKind::Active))
             });
-            prop_assert_eq!(closes.entered, closes.left.values().sum::<u64>() + rows.count() as u64);
+            prop_assert_eq!(closes.entered, closes.left.total() + rows.count() as u64);
         }
     }
 
     #[test]
     fn substates_and_changes_that_mean_nothing_are_errors(change in any::<u8>(), substate in any::<u8>()) {
         let mut record = changed(1, 0xa, TimeWaitChange::Expired, 6, 1);
-        (record.change, record.substate) = (change, substate);
+        (record.header.what, record.substate) = (change, substate);
         let is_known = TimeWaitChange::from_u8(change).is_some()
             && [timewait_state::FIN_WAIT2, timewait_state::TIME_WAIT].contains(&substate);
-        prop_assert_eq!(decode(record.as_bytes()).is_ok(), is_known);
+        prop_assert_eq!(decoder().decode(&record.encode(ENDS)).is_ok(), is_known);
     }
 }

@@ -7,9 +7,10 @@ use aya_ebpf::{
 };
 
 use crate::{
-    emit,
-    maps::{SOCKETS, known_or_new},
-    socket, task,
+    emit, followed,
+    memory::Probed,
+    socket,
+    task::{self, Program},
 };
 
 /// Hook: fexit `inet_csk_accept`, up to 6.9
@@ -42,18 +43,17 @@ fn kretprobe_inet_csk_accept(ctx: RetProbeContext) -> u32 {
 /// `sk` is the connection's socket, which the listener's child became; 0 if accept() failed.
 #[inline(always)]
 fn accepted(sk: u64) {
-    if sk == 0 || !socket::is_tcp(sk) {
+    if sk == 0 || !socket::is_tcp::<Probed>(sk) {
         return;
     }
-    let is_new = SOCKETS.get_ptr_mut(sk).is_none();
-    let Some(connection) = known_or_new(sk) else {
+    let is_new = followed::known(sk).is_none();
+    let Some(connection) = followed::known_or_new(sk) else {
         emit::count(Counter::SocketsFull);
         return;
     };
-    // SAFETY: the map hands out a live value. A softirq may change other members meanwhile, and read this one before it
-    // is whole: then it has no flags yet, and nobody is named.
+    // SAFETY: the map hands out a live value. A softirq may change other members meanwhile.
     let connection = unsafe { &mut *connection };
-    task::record_current(&mut connection.opener);
+    connection.opener = task::current::<Probed>(Program::Accept);
     if is_new {
         connection.flags |= conn_flag::PASSIVE_OPEN;
     }

@@ -10,12 +10,13 @@ use aya_ebpf::{
 
 use super::syscalls::asking;
 use crate::{
-    emit,
-    maps::{ARGUMENTS, Arguments, CALLS, PendingCall, SEARCHES, SOCKETS},
+    emit, followed,
+    maps::{ARGUMENTS, Arguments, CALLS, PendingCall, SEARCHES},
+    memory::Probed,
     socket,
+    states::LISTEN,
 };
 
-const LISTEN: u8 = 10;
 const AF_INET6: u16 = 10;
 /// `skc_ipv6only` in the byte of the options
 const V6_ONLY: u8 = 0x20;
@@ -104,7 +105,7 @@ fn kept() -> Option<Arguments> {
 /// A bind() or listen() asked for a port.
 #[inline(always)]
 fn searched(sk: u64, port: u16, result: i32) {
-    if result == 0 || !socket::is_tcp(sk) {
+    if result == 0 || !socket::is_tcp::<Probed>(sk) {
         return;
     }
     // 1 before 5.17, where the callers made EADDRINUSE of it.
@@ -134,7 +135,7 @@ fn searched(sk: u64, port: u16, result: i32) {
 /// SYN_SENT (`tcp_v4_connect()`), which is where the time of the search is counted from.
 #[inline(always)]
 fn connected(sk: u64, result: i32) {
-    let Some(connection) = SOCKETS.get_ptr_mut(sk) else { return };
+    let Some(connection) = followed::known(sk) else { return };
     // SAFETY: the map hands out a live value, which only the CPU that holds the socket's lock changes.
     let connection = unsafe { &mut *connection };
     if result < 0 {

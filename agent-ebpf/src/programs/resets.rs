@@ -4,12 +4,11 @@ use agent_ebpf::conn_flag;
 use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 
 use crate::{
-    emit,
-    maps::{CLAIM, SOCKETS},
+    emit, followed,
+    maps::CLAIM,
     socket,
+    states::{CLOSING, FIN_WAIT1, FIN_WAIT2, SYN_SENT},
 };
-
-const SYN_SENT: u8 = 2;
 
 /// Hook: raw tracepoint `tcp_receive_reset`
 /// Prototype: `(struct sock *sk)`, since 4.16
@@ -17,7 +16,7 @@ const SYN_SENT: u8 = 2;
 /// Sees: a RST, or data after close(), that ends a connection; before the transition to CLOSE
 #[raw_tracepoint(tracepoint = "tcp_receive_reset")]
 pub(crate) fn tcp_receive_reset(ctx: RawTracePointContext) -> i32 {
-    mark(ctx.arg(0), conn_flag::RESET_RECEIVED);
+    note(ctx.arg(0), conn_flag::RESET_RECEIVED);
     0
 }
 
@@ -32,11 +31,15 @@ pub(crate) fn tcp_send_reset(ctx: RawTracePointContext) -> i32 {
     if sk == 0 {
         return 0;
     }
-    if socket::state(sk) == SYN_SENT {
-        mark(sk, conn_flag::SYN_REJECTED);
-        return 0;
+    match socket::state(sk) {
+        SYN_SENT => {
+            mark(sk, conn_flag::SYN_REJECTED);
+            return 0;
+        }
+        // Then this is what tells that it will not enter TIME_WAIT.
+        FIN_WAIT1 | FIN_WAIT2 | CLOSING => note(sk, conn_flag::RESET_SENT),
+        _ => mark(sk, conn_flag::RESET_SENT),
     }
-    mark(sk, conn_flag::RESET_SENT);
     let Some(claim) = CLAIM.get_ptr_mut(0) else { return 0 };
     // SAFETY: this CPU's own, live value.
     if unsafe { *claim } == sk {
@@ -49,10 +52,21 @@ pub(crate) fn tcp_send_reset(ctx: RawTracePointContext) -> i32 {
     0
 }
 
+/// Remembers it of a socket of which something is known.
 #[inline(always)]
-fn mark(sk: u64, flag: u32) {
-    if let Some(connection) = SOCKETS.get_ptr_mut(sk) {
+fn mark(sk: u64, flag: u16) {
+    if let Some(connection) = followed::known(sk) {
         // SAFETY: the map hands out a live value, which only the CPU that holds the socket's lock changes.
+        unsafe { (*connection).flags |= flag };
+    }
+}
+
+/// Remembers it of any socket. A full table costs no more than how a connection ended, and is counted where an owner is
+/// lost.
+#[inline(always)]
+fn note(sk: u64, flag: u16) {
+    if let Some(connection) = followed::known_or_new(sk) {
+        // SAFETY: as above.
         unsafe { (*connection).flags |= flag };
     }
 }

@@ -15,9 +15,9 @@ use aya_ebpf::{
 use crate::{
     emit,
     maps::{CALLS, PendingCall},
+    memory::{Probed, read},
     settings::offset,
     socket,
-    task::read,
 };
 
 // Offsets of the arguments in `syscalls:sys_enter_*` and of the result in `sys_exit_*`, the same on every 64-bit
@@ -64,7 +64,7 @@ pub(crate) fn sys_enter_listen(ctx: TracePointContext) -> u32 {
     // listen() asks for the address the socket is bound to; port 0 if it is not bound at all.
     pending.family = socket::family(pending.sk);
     socket::read_local_address(pending.sk, pending.family, (&raw mut pending.address).cast());
-    pending.port = socket::held_port(pending.sk);
+    pending.port = socket::held_port::<Probed>(pending.sk);
     remember(&pending);
     0
 }
@@ -98,7 +98,7 @@ fn tcp_socket(fd: u32) -> Option<PendingCall> {
     let socket = read::<u64>(file, offset!(file_private_data)).ok()?;
     let sk = read::<u64>(socket, offset!(socket_sk)).ok()?;
     let family = socket::family(sk);
-    if sk == 0 || family == 0 || !socket::is_tcp(sk) {
+    if sk == 0 || family == 0 || !socket::is_tcp::<Probed>(sk) {
         return None;
     }
     Some(asking(sk))

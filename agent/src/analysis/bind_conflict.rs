@@ -53,6 +53,8 @@ fn finding(report: &Report, failure: &BindFailure) -> Finding {
         severity: Severity::Critical,
         summary: format!("{} cannot {call} {local}: {}", who(&failure.process), holder_summary(failure)),
         process: Some(failure.process.clone()),
+        netns: Some(failure.netns),
+        local: failure.local.clone(),
         cause: cause(failure),
         evidence,
         remedy: remedy(failure),

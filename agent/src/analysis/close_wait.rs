@@ -3,7 +3,10 @@
 use std::cmp::Reverse;
 
 use super::{counted, thresholds, who_or_unknown};
-use crate::report::{CloseWait, Finding, ProcessInfo, Report, Severity};
+use crate::{
+    model::Netns,
+    report::{CloseWait, Finding, ProcessInfo, Report, Severity},
+};
 
 pub(super) const ID: &str = "CloseWaitLeak";
 
@@ -28,6 +31,12 @@ pub(super) fn findings(report: &Report) -> Vec<Finding> {
     found.into_iter().map(|(_, finding)| finding).collect()
 }
 
+/// The namespace of all of them, if it is one.
+fn one_netns(groups: &[&CloseWait]) -> Option<Netns> {
+    let (first, rest) = groups.split_first()?;
+    rest.iter().all(|group| group.netns == first.netns).then_some(first.netns)
+}
+
 fn finding(process: Option<&ProcessInfo>, groups: &[&CloseWait], sockets: u64) -> Finding {
     let name = who_or_unknown(process);
     let longest = groups.iter().map(|group| group.longest_s).fold(0.0, f64::max);
@@ -39,6 +48,11 @@ fn finding(process: Option<&ProcessInfo>, groups: &[&CloseWait], sockets: u64) -
         let connections = counted(group.sockets, "connection", "connections");
         format!("{connections} {place} in CLOSE_WAIT; nothing has come on the oldest for {:.0} s", group.longest_s)
     });
+    // Who the clients of a service are changes; the service does not.
+    let (local, remote) = match groups.first() {
+        Some(CloseWait { local: Some(local), .. }) => (Some(local.clone()), None),
+        top => (None, top.map(|top| top.remote.clone())),
+    };
     Finding {
         id: ID.to_owned(),
         severity: Severity::Warning,
@@ -47,6 +61,9 @@ fn finding(process: Option<&ProcessInfo>, groups: &[&CloseWait], sockets: u64) -
             counted(sockets, "connection", "connections"),
         ),
         process: process.cloned(),
+        netns: one_netns(groups),
+        local,
+        remote,
         cause: "the other side has sent its FIN, and the kernel waits for this process to close(): there is no limit to that. \
                 Each takes a file descriptor, memory and, outbound, a port; the other side waits in FIN_WAIT2 meanwhile"
             .to_owned(),

@@ -51,6 +51,9 @@ fn finding(reset: &Resets) -> Option<Finding> {
             reset.remote
         ),
         process: Some(process.clone()),
+        netns: Some(reset.netns),
+        local: reset.local.clone(),
+        remote: Some(reset.remote.clone()),
         cause: cause.to_owned(),
         evidence: vec![format!(
             "{} RSTs sent on close(){}",

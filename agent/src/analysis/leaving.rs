@@ -1,7 +1,7 @@
 //! What the ways in which timewait sockets leave say: FinWait2Leak (the peer does not close its end) and
 //! TimeWaitAssassination (a RST ends TIME_WAIT before its time, RFC 1337).
 
-use super::{counted, thresholds, who};
+use super::{counted, place_of, thresholds, who};
 use crate::{
     model::Leaving,
     report::{Direction, Finding, ProcessTimeWait, Report, Severity},
@@ -24,6 +24,7 @@ fn fin_wait2_leak(process: &ProcessTimeWait) -> Option<Finding> {
     }
     // Of the destinations the one with the most sockets: FIN_WAIT2 is counted with TIME_WAIT there.
     let peer = process.destinations.first().map_or_else(String::new, |top| format!(", most towards {}", top.remote));
+    let (local, remote) = place_of(process.destinations.first());
     Some(Finding {
         id: FIN_WAIT2_ID.to_owned(),
         severity: if expired >= thresholds::FIN_WAIT2 { Severity::Warning } else { Severity::Info },
@@ -34,6 +35,9 @@ fn fin_wait2_leak(process: &ProcessTimeWait) -> Option<Finding> {
             counted(expired, "was", "were"),
         ),
         process: Some(process.process.clone()),
+        netns: process.process.netns,
+        local,
+        remote,
         cause: "this side has sent its FIN and let go of the socket; the other side has acknowledged it and sends no FIN of \
                 its own. The kernel waits for tcp_fin_timeout, then forgets the connection, while the peer keeps it in \
                 CLOSE_WAIT"
@@ -75,6 +79,7 @@ fn assassination(report: &Report, process: &ProcessTimeWait) -> Option<Finding> 
             if killed == 1 { "was" } else { "were" },
         ),
         process: Some(process.process.clone()),
+        netns: process.process.netns,
         cause: "an old segment that comes late makes TIME_WAIT answer with an ACK; the other side, which has forgotten the \
                 connection, answers that with a RST, and the RST ends TIME_WAIT (RFC 1337)"
             .to_owned(),

@@ -19,7 +19,7 @@ use std::cmp::Reverse;
 
 use crate::{
     model::Netns,
-    report::{Finding, NetnsTimeWait, ProcessInfo, Report},
+    report::{Destination, Direction, Finding, NetnsTimeWait, ProcessInfo, Report},
 };
 
 /// The `id` of every kind of finding; docs/findings.md has a section for each.
@@ -72,8 +72,11 @@ pub fn findings(report: &Report) -> Vec<Finding> {
 fn who(process: &ProcessInfo) -> String {
     let mut text = format!("{}[{}]", process.comm, process.pid);
     if let Some(container) = &process.container {
-        let id: String = container.id.as_str().chars().take(12).collect();
-        text.push_str(&format!(" in container {id}"));
+        text.push_str(&format!(" in container {}", container.short_name()));
+        // A uid says nothing to people; it is among the facts.
+        if let Some(pod) = container.pod_name().filter(|_| container.pod.is_some()) {
+            text.push_str(&format!(" (pod {pod})"));
+        }
     } else if let Some(unit) = &process.unit {
         text.push_str(&format!(" of {unit}"));
     }
@@ -87,6 +90,16 @@ fn who_or_unknown(process: Option<&ProcessInfo>) -> String {
     process.map_or_else(|| "a process that is not known".to_owned(), who)
 }
 
+/// The local and the remote end that a finding about a destination is about: towards whom a client connects, or what is
+/// served. Neither who the clients of a service are nor the port of one says the same tomorrow.
+fn place_of(destination: Option<&Destination>) -> (Option<String>, Option<String>) {
+    match destination {
+        Some(Destination { direction: Some(Direction::Outbound), remote, .. }) => (None, Some(remote.clone())),
+        Some(Destination { direction: Some(Direction::Inbound), local, .. }) => (local.clone(), None),
+        _ => (None, None),
+    }
+}
+
 fn namespace(report: &Report, netns: Netns) -> Option<&NetnsTimeWait> {
     report.time_wait.namespaces.iter().find(|namespace| namespace.netns == netns)
 }
@@ -98,4 +111,30 @@ fn times(count: u64) -> String {
 
 fn counted(count: u64, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Container;
+
+    #[test]
+    fn who_names_the_container_and_a_pod_that_has_a_name() {
+        let id = "4f3b2a1c9d8e7766554433221100ffeeddccbbaa99887766554433221100ffee";
+        let container = Container { id: id.into(), pod_uid: Some("0e2d".into()), ..Container::default() };
+        let process = |container| ProcessInfo {
+            pid: 812,
+            comm: "nginx".into(),
+            container: Some(container),
+            ..ProcessInfo::default()
+        };
+        assert_eq!(who(&process(container.clone())), "nginx[812] in container 4f3b2a1c9d8e");
+        let named = Container {
+            name: Some("web".into()),
+            pod: Some("web-7d4b9".into()),
+            namespace: Some("shop".into()),
+            ..container
+        };
+        assert_eq!(who(&process(named)), "nginx[812] in container web (pod shop/web-7d4b9)");
+    }
 }

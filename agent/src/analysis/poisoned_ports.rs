@@ -36,6 +36,7 @@ fn of_namespace(place: &NetnsPorts) -> Option<Finding> {
             ports::by(Some(place))
         ),
         process,
+        netns: Some(place.netns),
         cause: ports::PASSED_OVER.to_owned(),
         evidence,
         remedy: vec![

@@ -62,6 +62,8 @@ fn no_free_port(report: &Report, failure: &ConnectFailures) -> Finding {
             format!("{name} cannot connect to {remote}: no ephemeral port is free towards it")
         },
         process: failure.process.clone(),
+        netns: Some(failure.netns),
+        remote: Some(failure.remote.clone()),
         cause: if is_poisoned { ports::PASSED_OVER.to_owned() } else { NO_TUPLE_LEFT.to_owned() },
         evidence,
         remedy,
@@ -175,6 +177,8 @@ fn no_port_to_bind(report: &Report, failure: &BindFailure) -> Finding {
         severity: Severity::Critical,
         summary: format!("{} {what}: no ephemeral port is free", who(&failure.process)),
         process: Some(failure.process.clone()),
+        netns: Some(failure.netns),
+        local: failure.local.clone(),
         cause,
         evidence,
         remedy: remedy.into_iter().chain(wider).collect(),
@@ -196,6 +200,8 @@ fn tuple_in_use(failure: &ConnectFailures) -> Finding {
             failure.remote
         ),
         process: failure.process.clone(),
+        netns: Some(failure.netns),
+        remote: Some(failure.remote.clone()),
         cause: "the port was chosen by bind() before connect() told where to, and from that port a connection to the same \
                 address and port exists, or is in TIME_WAIT and cannot be taken over (that takes TCP timestamps on both \
                 sides). It is not that ports have run out: any other one would do"

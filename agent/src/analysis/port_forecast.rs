@@ -55,6 +55,9 @@ fn of_destination(report: &Report, used: &PortUse) -> Option<Finding> {
         severity,
         summary: format!("{name} is running out of ephemeral ports towards {}: {}", used.remote, when(forecast)),
         process: most.cloned(),
+        netns: Some(used.netns),
+        local: Some(used.local.clone()),
+        remote: Some(used.remote.clone()),
         cause: "each connection that is closed here first keeps its port in TIME_WAIT, and more come than leave"
             .to_owned(),
         evidence,

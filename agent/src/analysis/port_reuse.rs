@@ -1,6 +1,8 @@
 //! ResetByPortReuse: a source port is used again while the other side, which closed first, has the earlier connection in
 //! TIME_WAIT.
 
+use std::net::SocketAddr;
+
 use super::{counted, times, who, who_or_unknown};
 use crate::report::{Direction, Finding, RejectedSyns, Report, Severity};
 
@@ -73,11 +75,22 @@ fn finding(report: &Report, syns: &RejectedSyns, summary: String, mut evidence: 
         severity: Severity::Warning,
         summary,
         process: syns.process.clone(),
+        netns: Some(syns.netns),
+        local: syns.local.clone(),
+        remote: Some(remote(syns)),
         cause: CAUSE.to_owned(),
         evidence,
         remedy: remedy(timestamps == Some(0)),
         avoid: avoid(),
         ..Finding::default()
+    }
+}
+
+/// The other side, without the port of a SYN that came: it is another one each time.
+fn remote(syns: &RejectedSyns) -> String {
+    match (syns.direction, syns.remote.parse::<SocketAddr>()) {
+        (Direction::Inbound, Ok(from)) => from.ip().to_string(),
+        _ => syns.remote.clone(),
     }
 }
 

@@ -63,6 +63,8 @@ fn same_address(shared: &SharedPort) -> Option<Finding> {
         severity,
         summary: format!("{} and {} share {}", name(first), name(second), first.local),
         process: first.process.clone(),
+        netns: Some(shared.netns),
+        local: Some(first.local.clone()),
         cause: cause.to_owned(),
         evidence: evidence(shared),
         remedy: vec![
@@ -91,6 +93,8 @@ fn shadowed(shared: &SharedPort) -> Option<Finding> {
             wide.local
         ),
         process: wide.process.clone(),
+        netns: Some(shared.netns),
+        local: Some(certain.local.clone()),
         cause: "a listener at the address itself comes before one at the wildcard (inet_lookup_listener()); SO_REUSEPORT on \
                 both allows the two"
             .to_owned(),

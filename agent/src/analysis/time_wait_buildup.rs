@@ -1,7 +1,7 @@
 //! TimeWaitBuildup: a process that holds many ports, or much of the kernel's table, in TIME_WAIT; and
 //! TimeWaitBucketOverflow, when that table was full.
 
-use super::{counted, namespace, ports, thresholds, who};
+use super::{counted, namespace, place_of, ports, thresholds, who};
 use crate::report::{Destination, Direction, Finding, NetnsTimeWait, ProcessTimeWait, Report, Severity};
 
 pub(super) const ID: &str = "TimeWaitBuildup";
@@ -56,6 +56,7 @@ fn of_process(report: &Report, process: &ProcessTimeWait) -> Option<Finding> {
         evidence.push(format!("{held} of tcp_max_tw_buckets = {limit} ({:.1} %)", buckets * 100.0));
     }
     let (remedy, avoid) = if is_client { client_remedy(report, process) } else { (server_remedy(), Vec::new()) };
+    let (local, remote) = place_of(top);
     Some(Finding {
         id: ID.to_owned(),
         severity,
@@ -67,6 +68,9 @@ fn of_process(report: &Report, process: &ProcessTimeWait) -> Option<Finding> {
             if process.closed_first > 0 { ": it closes first" } else { "" },
         ),
         process: Some(process.process.clone()),
+        netns: process.process.netns,
+        local,
+        remote,
         evidence,
         remedy,
         avoid,
@@ -129,7 +133,7 @@ fn overflow(place: &NetnsTimeWait) -> Option<Finding> {
             place.netns,
             counted(place.overflowed, "connection was", "connections were")
         ),
-        process: None,
+        netns: Some(place.netns),
         evidence: vec![format!("TCPTimeWaitOverflow rose by {} during the session", place.overflowed)],
         remedy: vec![
             "raise net.ipv4.tcp_max_tw_buckets: a timewait socket takes less than 0.3 kB, a missing one its protection"

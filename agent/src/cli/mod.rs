@@ -4,15 +4,23 @@
 //! touches neither files nor the kernel: a path stays a path until the command that needs it looks it up. It can
 //! therefore be tested whole, and the manual pages, the completions and `docs/generated/cli.md` are made from it.
 
-mod values;
+mod history;
+pub(crate) mod values;
 
-use std::{fmt, net::SocketAddr, num::NonZeroU64, path::PathBuf, time::Duration};
+use std::{ffi::OsString, fmt, net::SocketAddr, num::NonZeroU64, path::PathBuf, time::Duration};
 
-use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
+use clap::{
+    ArgMatches, Args, ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
+    parser::ValueSource,
+};
 
-pub use self::values::{CgroupArg, NetnsArg, Place};
-use self::values::{cgroup, comm, destination, duration, netns, place, ring_size};
-use crate::{kernel::plan::Rung, report::Severity};
+use self::values::{cgroup, comm, destination, netns, place};
+pub(crate) use self::values::{duration, ring_size};
+pub use self::{
+    history::{By, History, HistoryFormat, When},
+    values::{CgroupArg, NetnsArg, Place},
+};
+use crate::{config::Listen, kernel::plan::Rung, report::Severity};
 
 /// What the help of the program, and of the commands that make a report, ends with.
 pub const EXIT_STATUS: &str = "\
@@ -25,6 +33,12 @@ const EXIT_STATUS_TRACE: &str = "\
 Exit status:
   0  done
   2  could not run: bad usage, a missing privilege, a kernel that lacks something";
+
+const EXIT_STATUS_SERVE: &str = "\
+Exit status:
+  0   stopped by a signal; the configuration is fine
+  2   could not run: bad usage, a missing privilege, a kernel that lacks something, a port that is taken
+  78  the configuration cannot be used";
 
 const EXIT_STATUS_DOCTOR: &str = "\
 Exit status:
@@ -46,10 +60,51 @@ pub struct Cli {
     pub command: Command,
 }
 
+impl Cli {
+    /// Parses a command line; the first word is the program.
+    ///
+    /// # Errors
+    /// What clap says of it, help and version among it.
+    pub fn read<W: Into<OsString> + Clone>(words: impl IntoIterator<Item = W>) -> Result<Self, clap::Error> {
+        let matches = Self::command().try_get_matches_from(words)?;
+        let mut cli = Self::from_arg_matches(&matches)?;
+        cli.global.given = Given::of(&matches);
+        Ok(cli)
+    }
+}
+
+/// Which options were typed, as opposed to being the default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Given {
+    /// `--ring-size`
+    pub ring_size: bool,
+    /// `--max-sockets`
+    pub max_sockets: bool,
+    /// `--max-rung`
+    pub max_rung: bool,
+}
+
+impl Given {
+    fn of(matches: &ArgMatches) -> Self {
+        let below = matches.subcommand().map(|(_, below)| below);
+        let is_given = |id: &str| {
+            let typed = |matches: &ArgMatches| {
+                matches.try_contains_id(id).is_ok() && matches.value_source(id) == Some(ValueSource::CommandLine)
+            };
+            typed(matches) || below.is_some_and(typed)
+        };
+        Self { ring_size: is_given("ring_size"), max_sockets: is_given("max_sockets"), max_rung: is_given("max_rung") }
+    }
+}
+
 /// Options of every command.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
+    /// Which of them were typed
+    #[arg(skip)]
+    pub given: Given,
+
     /// Use colours
     ///
     /// `auto` uses them on a terminal, and heeds NO_COLOR, CLICOLOR, CLICOLOR_FORCE and TERM=dumb.
@@ -76,7 +131,7 @@ pub struct Global {
 
     /// Number of sockets that can be followed at the same time (advanced)
     ///
-    /// Costs about 160 bytes of kernel memory each, whether used or not. Sockets beyond it are counted and reported.
+    /// Costs about 230 bytes of kernel memory each, whether used or not. Sockets beyond it are counted and reported.
     #[arg(
         long, global = true, value_name = "N", default_value_t = 131_072,
         value_parser = clap::value_parser!(u32).range(1..=1 << 24),
@@ -111,6 +166,18 @@ pub enum Command {
     /// TIME_WAIT by process, refused bind() and listen() with the holder of the port, failed connect() by cause,
     /// resets, and findings with a remedy. Ctrl-C ends it early and still prints the report.
     Report(Report),
+
+    /// Watch this host for good: metrics, alerts, a history
+    ///
+    /// Serves /metrics in the formats of Prometheus, /healthz, /readyz and the last report as JSON; sends alerts; keeps what
+    /// `firstfin history` reads. Configured by a file, by flags and by environment variables; SIGHUP reads the file again,
+    /// SIGTERM stops.
+    Serve(Serve),
+    /// Say what was seen in the past: last night, at 03:12
+    ///
+    /// Reads what `firstfin serve` keeps: findings with their evidence, TIME_WAIT by process and destination, ephemeral ports
+    /// and failures, minute by minute. Works while it is written, and on a copy, without root.
+    History(History),
 
     /// Watch a small misbehaving workload and report on it
     ///
@@ -225,6 +292,41 @@ pub struct Report {
     /// Write what was observed to this file, too
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
+}
+
+/// `firstfin serve`
+#[derive(Clone, Debug, Default, Args)]
+#[command(after_help = EXIT_STATUS_SERVE)]
+pub struct Serve {
+    /// The configuration. Without it: /etc/firstfin/firstfin.toml, if that is there
+    #[arg(long, value_name = "FILE", env = "FIRSTFIN_CONFIG", hide_env_values = true)]
+    pub config: Option<PathBuf>,
+
+    /// Where the endpoint listens: 127.0.0.1:19293, [::1]:19293, off (http.listen)
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<Listen>,
+
+    /// How long a round is: 10s, 1m (observe.interval)
+    #[arg(long, value_name = "TIME")]
+    pub interval: Option<String>,
+
+    /// Groups of processes that have series of their own (metrics.top)
+    #[arg(long, value_name = "N")]
+    pub top: Option<u16>,
+
+    /// Set any key of the configuration; may be given more than once
+    ///
+    /// The value is TOML, or a string without quotes: --set metrics.top=20 --set 'metrics.labels=["process","netns"]'.
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    pub set: Vec<String>,
+
+    /// Read the configuration, say what is wrong with it, and stop
+    #[arg(long)]
+    pub check_config: bool,
+
+    /// Print the default configuration with its documentation, and stop
+    #[arg(long, conflicts_with = "check_config")]
+    pub print_default_config: bool,
 }
 
 /// `firstfin demo`

@@ -61,6 +61,22 @@ fn global_options_stand_before_and_after_the_command() {
 }
 
 #[test]
+fn options_that_were_typed_are_told_from_defaults() {
+    let given =
+        |line: &str| Cli::read(std::iter::once("firstfin").chain(line.split_whitespace())).unwrap().global.given;
+    assert_eq!(given("serve"), Given::default());
+    let ring = Given { ring_size: true, ..Given::default() };
+    // The default's value, but typed.
+    assert_eq!(given("serve --ring-size 8MiB"), ring);
+    assert_eq!(given("--ring-size 8MiB serve"), ring);
+    assert_eq!(
+        given("--max-rung kprobe serve --max-sockets 5"),
+        Given { max_rung: true, max_sockets: true, ..Given::default() }
+    );
+    assert!(refusal("serve --listen here").contains("127.0.0.1:19293"));
+}
+
+#[test]
 fn ring_size_is_a_power_of_two_the_kernel_takes() {
     for (text, bytes) in [("4096", 4096), ("64KiB", 65_536), ("16MiB", 16 << 20), ("1GiB", 1 << 30)] {
         assert_eq!(parse(&format!("report --ring-size {text}")).unwrap().global.ring_size, bytes);

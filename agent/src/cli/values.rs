@@ -41,7 +41,7 @@ pub struct Place {
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 const SHORTEST: Duration = Duration::from_millis(1);
 
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let parsed: SignedDuration =
         text.parse().map_err(|_| "a number with a unit is needed, such as 500ms, 30s, 5m or 1h30m".to_owned())?;
     Duration::try_from(parsed)
@@ -67,7 +67,7 @@ pub(super) fn destination(text: &str) -> Result<SocketAddr, String> {
         .ok_or_else(|| "an address and a port are needed: 10.0.0.5:443 or [2001:db8::5]:443".to_owned())
 }
 
-pub(super) fn ring_size(text: &str) -> Result<u32, String> {
+pub(crate) fn ring_size(text: &str) -> Result<u32, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let shift = match &text.get(digits.len()..) {
         Some("") => 0,

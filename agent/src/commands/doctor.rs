@@ -8,6 +8,7 @@ use crate::{
     cli::{Doctor, Format, Global},
     kernel::{
         Programs, Settings, StartError,
+        containers::{Config, Containers, Reach, Source},
         host::{Answer, HostFacts, Tracefs},
         plan,
     },
@@ -24,6 +25,7 @@ struct Diagnosis {
     can_run: bool,
     facts: HostFacts,
     hooks: Vec<Hook>,
+    containers: Vec<Source>,
     obstacles: Vec<Obstacle>,
     blind_spots: Vec<String>,
 }
@@ -63,6 +65,7 @@ pub(super) fn run(global: &Global, args: &Doctor) -> anyhow::Result<ExitCode> {
         schema: SCHEMA,
         can_run: obstacles.is_empty(),
         hooks,
+        containers: Containers::new(&Config::default()).survey(),
         blind_spots: plan::blind_spots(&facts),
         obstacles,
         facts,
@@ -89,7 +92,7 @@ fn text(diagnosis: &Diagnosis) -> String {
         ("CAP_PERFMON", capabilities.perfmon || capabilities.sys_admin, "load tracing programs"),
         ("CAP_SYS_ADMIN", capabilities.sys_admin, "enter network namespaces, mount tracefs"),
         ("CAP_SYS_PTRACE", capabilities.sys_ptrace, "look up other users' processes"),
-        ("CAP_DAC_READ_SEARCH", capabilities.dac_read_search, "read other users' open files"),
+        ("CAP_DAC_READ_SEARCH", capabilities.dac_read_search, "read other users' open files, and names of containers"),
     ] {
         fact(name, &format!("{} ({what_for})", if has { "yes" } else { "no" }));
     }
@@ -121,6 +124,19 @@ fn text(diagnosis: &Diagnosis) -> String {
                 let _ = writeln!(page, "      {reason}");
             }
         }
+    }
+    page.push_str("\nnames of containers\n");
+    if diagnosis.containers.is_empty() {
+        page.push_str("  no runtime's files are here; a container would go by its id\n");
+    }
+    for Source { runtime, path, reach } in &diagnosis.containers {
+        let said = match reach {
+            Reach::Readable { containers: Some(1) } => "readable, 1 container".to_owned(),
+            Reach::Readable { containers: Some(count) } => format!("readable, {count} containers"),
+            Reach::Readable { containers: None } => "readable".to_owned(),
+            Reach::Unreadable { why } => format!("its containers go by their id: {why}"),
+        };
+        let _ = writeln!(page, "  {runtime:<16} {}: {said}", path.display());
     }
     for spot in &diagnosis.blind_spots {
         let _ = writeln!(page, "\nblind spot: {spot}");

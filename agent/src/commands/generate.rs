@@ -12,6 +12,8 @@ use clap_complete::{Shell, generate_to};
 
 use crate::{
     cli::{Cli, EXIT_STATUS},
+    config, history,
+    metrics::catalogue,
     output::lines::EventRecord,
     report::Report,
     why::Answer,
@@ -38,6 +40,9 @@ pub(super) fn run(folder: &Path) -> anyhow::Result<()> {
     write(folder, "report.schema.json", &pretty(&schemars::schema_for!(Report))?)?;
     write(folder, "event.schema.json", &pretty(&schemars::schema_for!(EventRecord))?)?;
     write(folder, "why.schema.json", &pretty(&schemars::schema_for!(Answer))?)?;
+    write(folder, "firstfin.toml", &config::document())?;
+    write(folder, "metrics.md", &catalogue::reference())?;
+    write(folder, "history.schema.json", &pretty(&schemars::schema_for!(history::Answer))?)?;
     write(folder, "cli.md", &reference(command))
 }
 
@@ -174,7 +179,7 @@ mod tests {
     fn hidden_commands_are_left_out_and_no_other() {
         let all: Vec<_> = Cli::command().get_subcommands().map(|it| it.get_name().to_owned()).collect();
         let shown: Vec<_> = documented().get_subcommands().map(|it| it.get_name().to_owned()).collect();
-        assert_eq!(shown, ["doctor", "why", "trace", "report", "demo"]);
+        assert_eq!(shown, ["doctor", "why", "trace", "report", "serve", "history", "demo"]);
         assert_eq!(all.len(), shown.len() + 2);
     }
 

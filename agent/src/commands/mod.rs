@@ -3,13 +3,15 @@
 mod demo;
 mod doctor;
 mod generate;
+mod history;
 mod report;
+mod serve;
 mod trace;
 mod why;
 
 use std::process::ExitCode;
 
-use agent_ebpf::Filter;
+use agent_ebpf::{Detail, Filter};
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -23,6 +25,8 @@ use crate::{
 const HAS_FINDINGS: u8 = 1;
 /// It could not be run.
 pub const COULD_NOT_RUN: u8 = 2;
+/// The configuration cannot be used: `EX_CONFIG` of sysexits.h, which a service manager can be told not to restart on.
+pub const BAD_CONFIGURATION: u8 = 78;
 
 /// Runs the command.
 ///
@@ -35,6 +39,8 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Why(args) => why::run(global, &args).map(|()| ExitCode::SUCCESS),
         Command::Trace(args) => runtime()?.block_on(trace::run(global, &args)),
         Command::Report(args) => runtime()?.block_on(report::run(global, &args)),
+        Command::Serve(args) => serve::run(global, &args).map(|()| ExitCode::SUCCESS),
+        Command::History(args) => history::run(global, &args).map(|()| ExitCode::SUCCESS),
         Command::Demo(args) => runtime()?.block_on(demo::run(global, &args)),
         Command::Generate(args) => generate::run(&args.folder).map(|()| ExitCode::SUCCESS),
         Command::DemoRole(args) => demo::play(&args.role, &args.arguments).map(|()| ExitCode::SUCCESS),
@@ -46,9 +52,9 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the event loop")
 }
 
-const fn settings(global: &Global, every_transition: bool, filter: Filter) -> Settings {
+const fn settings(global: &Global, detail: Detail, filter: Filter) -> Settings {
     Settings {
-        every_transition,
+        detail,
         filter,
         ring_bytes: global.ring_size,
         max_sockets: global.max_sockets,

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use agent_ebpf::{Detail, Filter};
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::Instant;
@@ -18,13 +19,13 @@ use crate::{
     cli::{self, Format, Global},
     output::{self, json, text},
     report::Report,
-    session::Session,
+    session::{Session, Unheard},
 };
 
 pub(super) async fn run(global: &Global, args: &cli::Report) -> anyhow::Result<ExitCode> {
     let recording = create_recording(args.record.as_deref())?;
     let mut interrupt = Interrupt::listen()?;
-    let mut session = Session::start(&settings(global, false, agent_ebpf::Filter::default()), recording)?;
+    let mut session = Session::start(&settings(global, Detail::Report, Filter::default()), recording)?;
     let layout = if args.interval.is_some() { json::Layout::Line } else { json::Layout::Document };
     let options = options(global, usize::from(args.top));
     let end = Instant::now() + args.duration;
@@ -32,9 +33,9 @@ pub(super) async fn run(global: &Global, args: &cli::Report) -> anyhow::Result<E
         let left = end.saturating_duration_since(Instant::now());
         let round = args.interval.map_or(left, |interval| interval.min(left));
         let progress = progress(round);
-        let mut ignore = |_: &_, _: Option<&_>| Ok(());
+        let mut unheard = Unheard;
         tokio::select! {
-            result = session.observe(tokio::time::sleep(round), &mut ignore) => result?,
+            result = session.observe(tokio::time::sleep(round), &mut unheard) => result?,
             () = interrupt.first() => {}
         }
         progress.finish_and_clear();

@@ -1,8 +1,8 @@
 //! `firstfin trace`: events as they happen.
 
-use std::{cell::Cell, io, os::linux::fs::MetadataExt as _, path::Path, process::ExitCode, time::Duration};
+use std::{io, os::linux::fs::MetadataExt as _, path::Path, process::ExitCode, time::Duration};
 
-use agent_ebpf::Filter;
+use agent_ebpf::{Detail, Filter};
 use anyhow::{Context as _, bail};
 use tokio::sync::Notify;
 
@@ -12,7 +12,7 @@ use crate::{
     kernel::netns,
     model::{Event, Process},
     output::{self, Clock, lines::Lines},
-    session::Session,
+    session::{Session, Sink},
 };
 
 /// Longer than any trace.
@@ -21,7 +21,8 @@ const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 pub(super) async fn run(global: &Global, args: &Trace) -> anyhow::Result<ExitCode> {
     let filter = filter(args)?;
     let mut interrupt = Interrupt::listen()?;
-    let mut session = Session::start(&settings(global, args.states, filter), None)?;
+    let detail = if args.states { Detail::States } else { Detail::Ends };
+    let mut session = Session::start(&settings(global, detail, filter), None)?;
     for spot in session.blind_spots() {
         log::warn!("{spot}");
     }
@@ -34,24 +35,14 @@ pub(super) async fn run(global: &Global, args: &Trace) -> anyhow::Result<ExitCod
     if args.format == Format::Text {
         output::write_stdout(&lines.header())?;
     }
-    let left = Cell::new(args.count.map(std::num::NonZeroU64::get));
-    let enough = Notify::new();
-    let mut print = |event: &Event, owner: Option<&Process>| -> io::Result<()> {
-        if left.get() == Some(0) {
-            return Ok(());
-        }
-        let line = match args.format {
-            Format::Text => lines.text(event, owner),
-            Format::Json => lines.json(event, owner).map_err(io::Error::from)?,
-        };
-        let Some(line) = line else { return Ok(()) };
-        output::write_stdout(&line)?;
-        left.set(left.get().map(|count| count - 1));
-        if left.get() == Some(0) {
-            enough.notify_one();
-        }
-        Ok(())
+    let mut printer = Printer {
+        lines,
+        format: args.format,
+        left: args.count.map(std::num::NonZeroU64::get),
+        pending: String::new(),
+        enough: &Notify::new(),
     };
+    let enough = printer.enough;
     let until = async {
         tokio::select! {
             () = tokio::time::sleep(args.duration.unwrap_or(FOREVER)) => {}
@@ -59,7 +50,7 @@ pub(super) async fn run(global: &Global, args: &Trace) -> anyhow::Result<ExitCod
             () = enough.notified() => {}
         }
     };
-    session.observe(until, &mut print).await?;
+    session.observe(until, &mut printer).await?;
     let losses = session.losses()?;
     if losses.lost.total() + losses.sockets_not_followed > 0 {
         eprintln!(
@@ -69,6 +60,46 @@ pub(super) async fn run(global: &Global, args: &Trace) -> anyhow::Result<ExitCod
         );
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints lines, as many as are wanted. Those that come together are written together.
+struct Printer<'a> {
+    lines: Lines,
+    format: Format,
+    /// How many are wanted still; none: all
+    left: Option<u64>,
+    pending: String,
+    enough: &'a Notify,
+}
+
+/// What a pipe takes at once: more lines are not kept back.
+const PENDING: usize = 1 << 16;
+
+impl Sink for Printer<'_> {
+    fn event(&mut self, event: &Event, owner: Option<&Process>) -> io::Result<()> {
+        if self.left == Some(0) {
+            return Ok(());
+        }
+        let is_shown = match self.format {
+            Format::Text => self.lines.write_text(event, owner, &mut self.pending),
+            Format::Json => self.lines.write_json(event, owner, &mut self.pending).map_err(io::Error::from)?,
+        };
+        if is_shown && let Some(left) = &mut self.left {
+            *left -= 1;
+            if *left == 0 {
+                self.enough.notify_one();
+            }
+        }
+        if self.pending.len() >= PENDING { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if !self.pending.is_empty() {
+            output::write_stdout(&self.pending)?;
+            self.pending.clear();
+        }
+        Ok(())
+    }
 }
 
 /// What was typed, as the programs compare it.

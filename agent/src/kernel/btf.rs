@@ -3,9 +3,11 @@
 //! aya parses BTF for its own relocations and keeps the members to itself, and Rust eBPF has no CO-RE, so the offsets
 //! are looked up here. Only what those questions need is read. The format: Documentation/bpf/btf.rst.
 
-use std::{collections::HashMap, path::Path};
+use std::{ops::Range, path::Path};
 
 use thiserror::Error;
+
+use crate::hash::FastMap;
 
 /// Why BTF could not be used.
 #[derive(Debug, Error)]
@@ -74,11 +76,15 @@ pub struct Member {
 
 /// The kernel's types.
 pub struct Btf {
-    types: Vec<u8>,
-    strings: Vec<u8>,
+    /// The file. It is some megabytes, and nothing of it is copied: every session begins with this
+    bytes: Vec<u8>,
+    /// Where the type section is in it
+    types: Range<usize>,
+    /// And where the names are
+    strings: Range<usize>,
     index: Vec<Type>,
     /// By kind and by where the name is: each name is in the strings once
-    by_name: HashMap<(u32, u32), usize>,
+    by_name: FastMap<(u32, u32), usize>,
 }
 
 impl Btf {
@@ -89,38 +95,40 @@ impl Btf {
     pub fn read(path: &Path) -> Result<Self, BtfError> {
         let bytes =
             std::fs::read(path).map_err(|source| BtfError::Read { path: path.display().to_string(), source })?;
-        Self::parse(&bytes)
+        Self::parse(bytes)
     }
 
     /// Parses BTF of this machine's byte order.
     ///
     /// # Errors
     /// The bytes are not BTF or cut off.
-    pub fn parse(bytes: &[u8]) -> Result<Self, BtfError> {
+    pub fn parse(bytes: Vec<u8>) -> Result<Self, BtfError> {
         const MAGIC: u16 = 0xeb9f;
-        let short = |at| u16_at(bytes, at).ok_or(BtfError::Malformed("header cut off"));
-        let word = |at| u32_at(bytes, at).ok_or(BtfError::Malformed("header cut off")).map(|value| value as usize);
+        let short = |at| u16_at(&bytes, at).ok_or(BtfError::Malformed("header cut off"));
+        let word = |at| u32_at(&bytes, at).ok_or(BtfError::Malformed("header cut off")).map(|value| value as usize);
         if short(0)? != MAGIC {
             return Err(BtfError::Malformed("wrong magic number"));
         }
         let header = word(4)?;
         let section = |offset: usize, length: usize| {
             let start = header.checked_add(offset)?;
-            bytes.get(start..start.checked_add(length)?).map(<[u8]>::to_vec)
+            let section = start..start.checked_add(length)?;
+            bytes.get(section.clone()).map(|_| section)
         };
         let types = section(word(8)?, word(12)?).ok_or(BtfError::Malformed("types cut off"))?;
         let strings = section(word(16)?, word(20)?).ok_or(BtfError::Malformed("strings cut off"))?;
-        let mut btf = Self { types, strings, index: Vec::new(), by_name: HashMap::new() };
+        let mut btf = Self { bytes, types, strings, index: Vec::new(), by_name: FastMap::default() };
         btf.build_index()?;
         Ok(btf)
     }
 
     fn build_index(&mut self) -> Result<(), BtfError> {
         let mut at = 0;
+        let types = self.bytes.get(self.types.clone()).unwrap_or_default();
         // Type 0 is void.
         self.index.push(Type { kind: 0, length: 0, has_bitfields: false, size_or_type: 0, body: 0 });
-        while at < self.types.len() {
-            let word = |offset| u32_at(&self.types, at + offset).ok_or(BtfError::Malformed("type cut off"));
+        while at < types.len() {
+            let word = |offset| u32_at(types, at + offset).ok_or(BtfError::Malformed("type cut off"));
             let (name, info, size_or_type) = (word(0)?, word(4)?, word(8)?);
             let (kind, length) = (info >> 24 & 0x1f, (info & 0xffff) as usize);
             let body = at + 12;
@@ -235,7 +243,7 @@ impl Btf {
     /// Number of the first type of that kind and name.
     fn named(&self, kind: u32, name: &str) -> Option<usize> {
         let name = format!("\0{name}\0");
-        let at = memchr::memmem::find(&self.strings, name.as_bytes())? + 1;
+        let at = memchr::memmem::find(self.strings(), name.as_bytes())? + 1;
         self.by_name.get(&(kind, u32::try_from(at).ok()?)).copied()
     }
 
@@ -266,11 +274,15 @@ impl Btf {
     }
 
     fn word(&self, at: usize) -> Option<u32> {
-        u32_at(&self.types, at)
+        u32_at(self.bytes.get(self.types.clone())?, at)
+    }
+
+    fn strings(&self) -> &[u8] {
+        self.bytes.get(self.strings.clone()).unwrap_or_default()
     }
 
     fn string(&self, at: u32) -> Option<&str> {
-        let bytes = self.strings.get(at as usize..)?;
+        let bytes = self.strings().get(at as usize..)?;
         std::str::from_utf8(bytes.split(|&byte| byte == 0).next()?).ok()
     }
 }
@@ -321,7 +333,7 @@ mod tests {
 
     #[test]
     fn members_are_found_through_anonymous_and_named_structures() {
-        let btf = Btf::parse(&sample()).expect("well formed");
+        let btf = Btf::parse(sample()).expect("well formed");
         let offset = |path| btf.member("outer", path).map(|member| (member.offset, member.size)).expect(path);
         assert_eq!(offset("a"), (0, 4));
         assert_eq!(offset("deep"), (6, 2));
@@ -334,7 +346,7 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_named() {
-        let btf = Btf::parse(&sample()).expect("well formed");
+        let btf = Btf::parse(sample()).expect("well formed");
         let error = btf.member("outer", "in.y").expect_err("no such member").to_string();
         assert_eq!(error, "the kernel's BTF has no outer.in.y");
         assert_eq!(btf.argument_count("g"), None);
@@ -344,7 +356,7 @@ mod tests {
     fn any_cut_is_an_error_and_no_panic() {
         let whole = sample();
         for length in 0..whole.len() {
-            assert!(Btf::parse(&whole[..length]).is_err(), "{length} bytes");
+            assert!(Btf::parse(whole[..length].to_vec()).is_err(), "{length} bytes");
         }
     }
 }

@@ -134,7 +134,7 @@ impl Look<'_> {
             // For how long nobody has closed them is of use where all sockets are looked at, and after the counts: it takes time.
             if *self.filter == DumpFilter::all() && rows.iter().any(|row| row.state == TcpState::CloseWait) {
                 rows.retain(|row| row.state != TcpState::CloseWait);
-                rows.extend(sock_diag::dump(netns, &DumpFilter::close_wait())?);
+                rows.append(sock_diag::dump(netns, &DumpFilter::close_wait())?);
             }
             return Ok(NetnsCensus {
                 netns,

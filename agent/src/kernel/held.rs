@@ -7,14 +7,13 @@ use std::{
 
 use super::{
     census::{self, boottime},
-    descriptors,
-    host::is_at_least,
+    descriptors, host,
     processes::Procfs,
     sock_diag::DumpFilter,
 };
 use crate::model::{
-    Census, Connection, HeldOptions, HeldSocket, Inode, Netns, NetnsSettings, ProcessKey, SocketHolders, SocketRow,
-    TcpState,
+    Census, Connection, HeldOptions, HeldSocket, Inode, Netns, NetnsSettings, ProcessKey, Rows, SocketHolders,
+    SocketRow, TcpState,
 };
 
 /// The sockets of one network namespace that have the port.
@@ -49,7 +48,7 @@ pub fn at_port(procfs: &Procfs, holders: &SocketHolders, port: u16, netns: Optio
     let namespaces = census.namespaces.into_iter().map(|namespace| {
         let mut rows = namespace.rows;
         rows.retain(|row| row.connection.local.port() == port && row.state != TcpState::Close);
-        HeldInNetns { netns: namespace.netns, sockets: held(procfs, rows, holders), settings: namespace.settings }
+        HeldInNetns { netns: namespace.netns, sockets: held(procfs, &rows, holders), settings: namespace.settings }
     });
     Held { namespaces: namespaces.collect(), unreachable: census.unreachable, unreadable: holders.unreadable }
 }
@@ -66,16 +65,16 @@ pub fn add_bound_only<H: Borrow<SocketHolders>>(
         return;
     }
     let listed: HashSet<Inode> =
-        census.namespaces.iter().flat_map(|namespace| &namespace.rows).filter_map(|row| row.inode).collect();
+        census.namespaces.iter().flat_map(|namespace| namespace.rows.iter()).filter_map(|row| row.inode).collect();
     let mut bound = bound_only(procfs, holders().borrow(), &listed, port);
     for namespace in &mut census.namespaces {
-        namespace.rows.append(&mut bound.remove(&namespace.netns).unwrap_or_default());
+        namespace.rows.append(bound.remove(&namespace.netns).unwrap_or_default());
     }
 }
 
 /// Whether sock_diag lists sockets that are bound and nothing else: since Linux 6.8.
 fn lists_bound_sockets() -> bool {
-    is_at_least(&rustix::system::uname().release().to_string_lossy(), (6, 8))
+    host::is_at_least(&host::release(), (6, 8))
 }
 
 /// See [`add_bound_only`].
@@ -84,14 +83,14 @@ fn bound_only(
     holders: &SocketHolders,
     listed: &HashSet<Inode>,
     port: Option<u16>,
-) -> HashMap<Netns, Vec<SocketRow>> {
+) -> HashMap<Netns, Rows> {
     let mut by_process: HashMap<_, HashSet<Inode>> = HashMap::new();
     for (inode, processes) in holders.by_inode.iter().filter(|(inode, _)| !listed.contains(inode)) {
         if let Some(process) = processes.first() {
             by_process.entry((process.key, process.uid)).or_default().insert(*inode);
         }
     }
-    let mut rows: HashMap<Netns, Vec<SocketRow>> = HashMap::new();
+    let mut rows: HashMap<Netns, Rows> = HashMap::new();
     for ((process, uid), inodes) in by_process {
         for (inode, bound) in descriptors::bound_sockets(procfs, process, &inodes) {
             if port.is_none_or(|port| port == bound.local.port()) {
@@ -99,7 +98,7 @@ fn bound_only(
                     std::net::SocketAddr::V4(_) => (std::net::Ipv4Addr::UNSPECIFIED, 0).into(),
                     std::net::SocketAddr::V6(_) => (std::net::Ipv6Addr::UNSPECIFIED, 0).into(),
                 };
-                rows.entry(bound.netns).or_default().push(SocketRow {
+                rows.entry(bound.netns).or_default().push(&SocketRow {
                     connection: Connection { netns: bound.netns, local: bound.local, remote: unspecified },
                     state: TcpState::BoundInactive,
                     time_wait_left: None,
@@ -113,8 +112,8 @@ fn bound_only(
     rows
 }
 
-fn held(procfs: &Procfs, rows: Vec<SocketRow>, holders: &SocketHolders) -> Vec<HeldSocket> {
-    let sockets = rows.into_iter().map(|row| {
+fn held(procfs: &Procfs, rows: &Rows, holders: &SocketHolders) -> Vec<HeldSocket> {
+    let sockets = rows.iter().map(|row| {
         let processes = row.inode.and_then(|inode| holders.by_inode.get(&inode).cloned()).unwrap_or_default();
         HeldSocket { row, processes, options: HeldOptions::default() }
     });

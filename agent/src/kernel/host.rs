@@ -109,7 +109,7 @@ pub struct Capabilities {
     pub sys_ptrace: bool,
     /// CAP_DAC_READ_SEARCH (or CAP_DAC_OVERRIDE): read tracefs and other users' descriptors
     pub dac_read_search: bool,
-    /// CAP_NET_ADMIN: nothing needs it; named so that nobody grants it in vain
+    /// CAP_NET_ADMIN: ask a bound socket for its namespace, before Linux 6.8; nothing else needs it
     pub net_admin: bool,
 }
 
@@ -121,17 +121,22 @@ impl Capabilities {
     }
 }
 
+/// Kernel release, as `uname -r` has it.
+#[must_use]
+pub fn release() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
+}
+
 impl HostFacts {
     /// Asks the host. Changes nothing.
     #[must_use]
     pub fn gather() -> Self {
-        let uname = rustix::system::uname();
         let capabilities = capabilities();
         let Types { btf, offsets, functions } = Types::of_this_kernel();
         let loadable = |kind| loadable(kind, capabilities);
         Self {
-            kernel: uname.release().to_string_lossy().into_owned(),
-            machine: uname.machine().to_string_lossy().into_owned(),
+            kernel: release(),
+            machine: rustix::system::uname().machine().to_string_lossy().into_owned(),
             capabilities,
             btf: btf.clone(),
             offsets: *offsets,

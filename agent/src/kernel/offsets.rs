@@ -10,19 +10,25 @@ use super::btf::{Btf, BtfError};
 /// The first member this kernel does not have.
 pub(super) fn resolve(btf: &Btf) -> Result<Offsets, BtfError> {
     let at = |structure: &str, path: &str| btf.member(structure, path).map(|member| member.offset);
+    // Read together, as the first bytes of the socket.
+    let common = |path: &str| match btf.member("sock_common", path)? {
+        member if (member.offset + 8) as usize <= Offsets::COMMON_SIZE => Ok(member.offset),
+        _ => Err(BtfError::NotFound(format!("{path} among the first {} bytes of sock_common", Offsets::COMMON_SIZE))),
+    };
     let protocol = btf.member("sock", "sk_protocol")?;
     Ok(Offsets {
-        skc_family: at("sock_common", "skc_family")?,
-        skc_daddr: at("sock_common", "skc_daddr")?,
-        skc_rcv_saddr: at("sock_common", "skc_rcv_saddr")?,
-        skc_dport: at("sock_common", "skc_dport")?,
-        skc_num: at("sock_common", "skc_num")?,
-        skc_state: at("sock_common", "skc_state")?,
-        skc_reuse_byte: at("sock_common", "skc_reuse")?,
-        skc_net: at("sock_common", "skc_net.net")?,
+        skc_family: common("skc_family")?,
+        skc_daddr: common("skc_daddr")?,
+        skc_rcv_saddr: common("skc_rcv_saddr")?,
+        skc_dport: common("skc_dport")?,
+        skc_num: common("skc_num")?,
+        skc_state: common("skc_state")?,
+        skc_reuse_byte: common("skc_reuse")?,
+        skc_net: common("skc_net.net")?,
         skc_v6_daddr: at("sock_common", "skc_v6_daddr")?,
         skc_v6_rcv_saddr: at("sock_common", "skc_v6_rcv_saddr")?,
         skc_flags: at("sock_common", "skc_flags")?,
+        skc_cookie: at("sock_common", "skc_cookie")?,
         skc_bound_dev_if: at("sock_common", "skc_bound_dev_if")?,
         sk_uid: at("sock", "sk_uid")?,
         sk_protocol: protocol.offset,
@@ -30,8 +36,11 @@ pub(super) fn resolve(btf: &Btf) -> Result<Offsets, BtfError> {
         sk_err: at("sock", "sk_err")?,
         sk_shutdown: at("sock", "sk_shutdown")?,
         sk_lingertime: at("sock", "sk_lingertime")?,
+        sk_max_ack_backlog: at("sock", "sk_max_ack_backlog")?,
         sk_socket: at("sock", "sk_socket")?,
         inet_sport: at("inet_sock", "inet_sport")?,
+        snd_una: at("tcp_sock", "snd_una")?,
+        write_seq: at("tcp_sock", "write_seq")?,
         inet_free_bind: option(btf, "freebind", "INET_FLAGS_FREEBIND"),
         inet_bind_address_no_port: option(btf, "bind_address_no_port", "INET_FLAGS_BIND_ADDRESS_NO_PORT"),
         tw_substate: at("inet_timewait_sock", "tw_substate")?,
@@ -44,6 +53,12 @@ pub(super) fn resolve(btf: &Btf) -> Result<Offsets, BtfError> {
         // Renamed in 5.5.
         task_start_boottime: at("task_struct", "start_boottime").or_else(|_| at("task_struct", "real_start_time"))?,
         task_flags: at("task_struct", "flags")?,
+        task_cred: at("task_struct", "cred")?,
+        cred_uid: at("cred", "uid")?,
+        task_cgroups: at("task_struct", "cgroups")?,
+        css_set_dfl_cgrp: at("css_set", "dfl_cgrp")?,
+        cgroup_kn: at("cgroup", "kn")?,
+        kernfs_node_id: at("kernfs_node", "id")?,
         task_files: at("task_struct", "files")?,
         files_fdt: at("files_struct", "fdt")?,
         fdt_fd: at("fdtable", "fd")?,

@@ -18,7 +18,10 @@ use rustix::{
     io::Errno,
 };
 
-use super::cgroup;
+use super::{
+    cgroup,
+    containers::{self, Containers},
+};
 use crate::model::{Inode, Name, Netns, Process, ProcessKey, SocketHolders, Task};
 
 /// `PROC_PID_INIT_INO` (include/linux/proc_ns.h): the inode number of the initial pid namespace.
@@ -31,19 +34,32 @@ const START_TOLERANCE_TICKS: u64 = 1;
 #[derive(Clone, Debug)]
 pub struct Procfs {
     root: PathBuf,
+    containers: Containers,
 }
 
 impl Procfs {
-    /// The procfs of this pid namespace.
+    /// The procfs of this pid namespace; containers go by the names in the usual places.
     #[must_use]
     pub fn host() -> Self {
-        Self::at("/proc")
+        Self::at("/proc").naming(Containers::new(&containers::Config::default()))
     }
 
-    /// The procfs mounted at `root`.
+    /// The procfs mounted at `root`; containers go by their id.
     #[must_use]
     pub fn at(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), containers: Containers::unnamed() }
+    }
+
+    /// The same, with names of containers from elsewhere.
+    #[must_use]
+    pub fn naming(self, containers: Containers) -> Self {
+        Self { containers, ..self }
+    }
+
+    /// Where it has the names of containers from.
+    #[must_use]
+    pub const fn containers(&self) -> &Containers {
+        &self.containers
     }
 
     /// Where it is mounted.
@@ -61,7 +77,7 @@ impl Procfs {
             .filter(|(stat, _)| is_same(stat.start_ticks, task.key))
             .map_or_else(
                 || Process::from_task(task),
-                |(stat, directory)| directory.describe(&stat, task.key, Some(task.uid)),
+                |(stat, directory)| directory.describe(&stat, task.key, Some(task.uid), &self.containers),
             )
     }
 
@@ -71,7 +87,7 @@ impl Procfs {
         let directory = self.directory(pid)?;
         let stat = directory.stat()?;
         let key = ProcessKey { tgid: pid, start_ticks: stat.start_ticks };
-        Some(directory.describe(&stat, key, directory.uid()))
+        Some(directory.describe(&stat, key, directory.uid(), &self.containers))
     }
 
     /// Whether the process still runs. A zombie does not.
@@ -95,7 +111,7 @@ impl Procfs {
                 Ok(inodes) => {
                     let Some(stat) = directory.stat() else { continue };
                     let key = ProcessKey { tgid: pid, start_ticks: stat.start_ticks };
-                    let process = directory.describe(&stat, key, directory.uid());
+                    let process = directory.describe(&stat, key, directory.uid(), &self.containers);
                     for inode in inodes {
                         holders.by_inode.entry(inode).or_default().push(process.clone());
                     }
@@ -157,10 +173,13 @@ struct Directory(OwnedFd);
 const DIRECTORY_BYTES: usize = 64 * 1024;
 
 impl Directory {
-    fn describe(&self, stat: &Stat, key: ProcessKey, uid: Option<u32>) -> Process {
+    fn describe(&self, stat: &Stat, key: ProcessKey, uid: Option<u32>, containers: &Containers) -> Process {
         let cgroup = self.read("cgroup").ok().map(|text| String::from_utf8_lossy(&text).into_owned());
         let cgroup = cgroup.as_deref().and_then(cgroup::own_path);
-        let cgroup::Identity { unit, container } = cgroup.map(cgroup::identify).unwrap_or_default();
+        let cgroup::Identity { unit, mut container } = cgroup.map(cgroup::identify).unwrap_or_default();
+        if let Some(container) = &mut container {
+            containers.name(container);
+        }
         Process {
             key,
             comm: stat.comm.clone(),

@@ -6,12 +6,12 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd},
 };
 
-use agent_ebpf::{ABI_VERSION, Config, Counter, Filter, SEARCH_BUCKETS, names};
+use agent_ebpf::{ABI_VERSION, Config, Counter, Detail, Filter, SEARCH_BUCKETS, names};
 use anyhow::{Context as _, anyhow};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{MapData, PerCpuArray, RingBuf},
-    programs::{FEntry, FExit, KProbe, ProgramError, RawTracePoint, TracePoint},
+    programs::{BtfTracePoint, FEntry, FExit, KProbe, ProgramError, RawTracePoint, TracePoint},
 };
 use aya_log::EbpfLogger;
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -25,16 +25,16 @@ use super::{
     tracefs,
 };
 use crate::{
-    decode::{DecodeError, decode},
-    model::Event,
+    decode::{DecodeError, Decoder},
+    model::{Event, ProcessKey},
     report::Lost,
 };
 
 /// What a session wants of the programs.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// Send every transition, not only ends of connections and listeners
-    pub every_transition: bool,
+    /// How much of a connection's life to send
+    pub detail: Detail,
     /// What to send
     pub filter: Filter,
     /// Size of the ring buffer in bytes: a power of two, at least a page
@@ -46,16 +46,16 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Size of the ring buffer unless told otherwise: about 42,000 records.
-    pub const DEFAULT_RING_BYTES: u32 = 8 << 20;
-    /// Sockets followed at the same time unless told otherwise, about 20 MB of kernel memory.
+    /// Size of the ring buffer unless told otherwise: 65,000 records of ended connections.
+    pub const DEFAULT_RING_BYTES: u32 = 4 << 20;
+    /// Sockets followed at the same time unless told otherwise, about 13 MB of kernel memory, and 8 MB for their places.
     pub const DEFAULT_MAX_SOCKETS: u32 = 131_072;
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            every_transition: false,
+            detail: Detail::Report,
             filter: Filter::default(),
             ring_bytes: Self::DEFAULT_RING_BYTES,
             max_sockets: Self::DEFAULT_MAX_SOCKETS,
@@ -63,6 +63,9 @@ impl Default for Settings {
         }
     }
 }
+
+/// Places of the table of sockets, at most: 64 MB. More sockets than that at once find theirs in the hash table behind it.
+const MAX_PLACES: u32 = 1 << 20;
 
 /// What the kernel could not tell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,6 +89,7 @@ pub struct Programs {
     ring: RingBuf<MapData>,
     counters: PerCpuArray<MapData, u64>,
     searches: PerCpuArray<MapData, u64>,
+    decoder: Decoder,
     bytes: u64,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
     /// Holds the programs, their links and the other maps
@@ -124,15 +128,21 @@ impl Programs {
         &self.plan
     }
 
-    /// Hands over every record that waits, oldest first. Never blocks.
-    pub fn drain(&mut self, sink: &mut dyn FnMut(Result<Event, DecodeError>)) {
-        while let Some(record) = self.ring.next() {
-            self.bytes += record.len() as u64;
-            sink(decode(&record));
-        }
-        if let Some(log) = &mut self.log {
-            log.flush();
-        }
+    /// The oldest record that waits; none if none does. Never blocks.
+    pub fn next_event(&mut self) -> Option<Result<Event, DecodeError>> {
+        let Some(record) = self.ring.next() else {
+            if let Some(log) = &mut self.log {
+                log.flush();
+            }
+            return None;
+        };
+        self.bytes += record.len() as u64;
+        Some(self.decoder.decode(&record))
+    }
+
+    /// Tells of processes that run: records may go on to name them for as long.
+    pub fn keep(&self, running: impl IntoIterator<Item = ProcessKey>) {
+        self.decoder.keep(running);
     }
 
     /// Bytes of the records handed over so far.
@@ -238,20 +248,29 @@ fn load_and_attach(mut plan: Plan, settings: &Settings) -> anyhow::Result<Progra
         plan = plan.without_tracefs(format!("it could not be mounted: {error}"));
     }
     raise_memlock();
+    let places = settings.max_sockets.clamp(2, MAX_PLACES).next_power_of_two();
     let config = Config {
         filter: settings.filter,
         // A quarter full: three quarters are left for what comes while the agent wakes up.
         wakeup_bytes: settings.ring_bytes / 4,
-        every_transition: u32::from(settings.every_transition),
+        detail: settings.detail as u32,
+        // Of a report, only the search for a port is timed.
+        wants_births: u32::from(
+            settings.detail != Detail::Report || plan.rung(Observed::NoFreePort) < Rung::Tracepoint,
+        ),
         abi_version: ABI_VERSION,
         // As the kernel counts pids; the agent's own count differs in a pid namespace.
         agent_tgid: if Procfs::host().is_initial_pid_namespace() { std::process::id() } else { 0 },
+        place_shift: u64::BITS - places.ilog2(),
         offsets: plan.offsets().context("where this kernel keeps things was not found out")?,
     };
     let mut ebpf = EbpfLoader::new()
+        // There are no CO-RE relocations to resolve, and reading the kernel's types takes 40 ms and 10 MB.
+        .btf(None)
         .override_global(names::CONFIG, config.as_bytes(), true)
         .map_max_entries(names::EVENTS, settings.ring_bytes)
         .map_max_entries(names::SOCKETS, settings.max_sockets)
+        .map_max_entries(names::PLACES, places)
         .load(aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/firstfin-programs")))
         .context("load the eBPF object")?;
     let log = EbpfLogger::init(&mut ebpf).inspect_err(|error| log::debug!("no log of the programs: {error}")).ok();
@@ -264,14 +283,18 @@ fn load_and_attach(mut plan: Plan, settings: &Settings) -> anyhow::Result<Progra
         while let Some(step) = plan.steps.get(number)
             && let Err((program, error)) = attach_all(&mut ebpf, &step.programs, &types)
         {
+            let is_essential = step.observed.is_essential();
             let error = anyhow::Error::from(error).context(format!("attach {program}"));
-            if step.observed.is_essential() {
+            if plan.without_types(number) {
+                log::debug!("{error:#}; once more without types");
+            } else if is_essential {
                 return Err(error);
+            } else {
+                plan.fall(number, format!("{error:#}"));
             }
-            plan.fall(number, format!("{error:#}"));
         }
     }
-    Ok(Programs { plan, ring, counters, searches, bytes: 0, log, ebpf })
+    Ok(Programs { plan, ring, counters, searches, decoder: Decoder::default(), bytes: 0, log, ebpf })
 }
 
 /// Before 5.11 the kernel charges maps to RLIMIT_MEMLOCK, and the usual 64 kB are not enough. Since then it does not, so
@@ -283,7 +306,7 @@ fn raise_memlock() {
     }
 }
 
-/// The kernel's types as aya reads them, for fentry programs only: reading takes a while.
+/// The kernel's types as aya reads them, for programs that are told types: reading takes a while.
 #[derive(Default)]
 struct KernelTypes(OnceCell<aya::Btf>);
 
@@ -315,6 +338,7 @@ fn unload(program: &mut aya::programs::Program) -> Result<(), ProgramError> {
     use aya::programs::Program;
     match program {
         Program::RawTracePoint(program) => program.unload(),
+        Program::BtfTracePoint(program) => program.unload(),
         Program::TracePoint(program) => program.unload(),
         Program::FEntry(program) => program.unload(),
         Program::FExit(program) => program.unload(),
@@ -332,6 +356,11 @@ fn attach(ebpf: &mut Ebpf, program: &Program, types: &KernelTypes) -> Result<(),
             let loaded: &mut RawTracePoint = loaded.try_into()?;
             loaded.load()?;
             loaded.attach(hook)?;
+        }
+        Attachment::TypedTracepoint(hook) => {
+            let loaded: &mut BtfTracePoint = loaded.try_into()?;
+            loaded.load(hook, types.get()?)?;
+            loaded.attach()?;
         }
         Attachment::Tracepoint(category, name) => {
             let loaded: &mut TracePoint = loaded.try_into()?;

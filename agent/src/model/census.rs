@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{HeldOptions, Inode, Netns, Process, SocketRow, TcpState, Timestamp};
+use super::{HeldOptions, Inode, Netns, Process, Rows, SocketRow, TcpState, Timestamp};
 
 /// Sockets of every network namespace that could be looked into.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,7 +25,7 @@ pub struct NetnsCensus {
     /// When its dump began; a timewait socket's time left counts from here
     pub at: Timestamp,
     /// Its TCP sockets, of both families
-    pub rows: Vec<SocketRow>,
+    pub rows: Rows,
     /// `tw` of `/proc/net/sockstat`, read so close to the dump that both agree if the kernel does
     pub kernel_time_wait: Option<u64>,
     /// `TCPTimeWaitOverflow` of `/proc/net/netstat`, since the namespace was made

@@ -3,6 +3,8 @@
 //! Only those that bind(2), listen(2), connect(2) and TCP itself can set. Any other is shown by its number: a wrong
 //! name would be worse than none.
 
+use std::borrow::Cow;
+
 // include/uapi/asm-generic/errno-base.h, errno.h
 /// Not permitted: what bind() says of a privileged port.
 pub const EACCES: u32 = 13;
@@ -15,9 +17,9 @@ pub const EADDRINUSE: u32 = 98;
 /// Name of an errno (a positive number, as the kernel counts them on this architecture): `EADDRINUSE`, or `errno 4711`
 /// if it is none of TCP's.
 #[must_use]
-pub fn name(errno: u32) -> String {
+pub fn name(errno: u32) -> Cow<'static, str> {
     let name = i32::try_from(errno).ok().and_then(|errno| NAMES.iter().find(|(number, _)| *number == errno));
-    name.map_or_else(|| format!("errno {errno}"), |(_, name)| (*name).to_owned())
+    name.map_or_else(|| Cow::Owned(format!("errno {errno}")), |&(_, name)| Cow::Borrowed(name))
 }
 
 macro_rules! names {

@@ -1,6 +1,9 @@
 //! What the kernel tells: decoded records.
 
-use std::net::SocketAddr;
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +14,9 @@ use super::{Connection, Ending, Netns, SocketId, Task, TcpState, TimeWaitEvent, 
 #[serde(rename_all = "snake_case")]
 pub enum Event {
     /// A socket changed its state
-    Transition(Box<Transition>),
+    Transition(Transition),
+    /// A connection that was opened here ended, after the other side had closed it
+    ClosedByPeer(ClosedByPeer),
     /// The transition before, of the same socket, did not lead to a timewait socket after all
     Retraction(Retraction),
     /// bind() or listen() was refused
@@ -35,6 +40,15 @@ pub enum OpenKind {
 /// What was known of a socket when it changed its state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SocketFacts {
+    /// It began during the session, also where [`Transition::born`] is not told
+    #[serde(default)]
+    pub began_in_session: bool,
+    /// Somebody closed it, but who that was got lost
+    #[serde(default)]
+    pub closer_lost: bool,
+    /// Somebody opened it, but who that was got lost
+    #[serde(default)]
+    pub opener_lost: bool,
     /// The local port was chosen by bind(), before connect()
     pub port_bound: bool,
     /// It was established, as far as the session saw it
@@ -86,15 +100,15 @@ pub struct Transition {
     pub new: TcpState,
     /// How it was opened; none if that was before the session
     pub opened: Option<OpenKind>,
-    /// When it was first seen; none if that was before the session
+    /// When it was first seen; none if that was before the session, or for a report, which does not ask
     pub born: Option<Timestamp>,
     /// The process that connected or, for a listener, called listen()
-    pub opener: Option<Task>,
+    pub opener: Option<Arc<Task>>,
     /// The process that accepted it, where accept() is observed
     #[serde(default)]
-    pub accepter: Option<Task>,
+    pub accepter: Option<Arc<Task>>,
     /// The process whose close(), shutdown() or exit ended the sending side
-    pub closer: Option<Task>,
+    pub closer: Option<Arc<Task>>,
     /// What it got in the place of its socket; none where that is not observed
     #[serde(default)]
     pub timewait: Option<TimeWaitMade>,
@@ -103,11 +117,30 @@ pub struct Transition {
 }
 
 impl Transition {
+    /// Whether it began before the session.
+    #[must_use]
+    pub const fn is_older(&self) -> bool {
+        self.born.is_none() && !self.facts.began_in_session
+    }
+
     /// How the connection ended, if this is its end.
     #[must_use]
     pub fn ending(&self) -> Option<Ending> {
         Ending::of(self)
     }
+}
+
+/// See [`Event::ClosedByPeer`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClosedByPeer {
+    /// When
+    pub at: Timestamp,
+    /// Network namespace of this end
+    pub netns: Netns,
+    /// Address here
+    pub local: IpAddr,
+    /// Address and port there
+    pub remote: SocketAddr,
 }
 
 /// See [`Event::Retraction`].

@@ -44,8 +44,8 @@ impl Task {
     }
 }
 
-/// A container, as far as a cgroup path tells.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+/// A container: what its cgroup path tells, and what its runtime calls it where that could be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct Container {
     /// `docker`, `containerd`, `cri-o`, `podman`, or `unknown` where the path has an id and nothing else
     pub runtime: Name,
@@ -53,6 +53,38 @@ pub struct Container {
     pub id: Name,
     /// Kubernetes pod uid
     pub pod_uid: Option<Name>,
+    /// Its name; in Kubernetes that of the container within the pod
+    #[serde(default)]
+    pub name: Option<Name>,
+    /// Its image
+    #[serde(default)]
+    pub image: Option<Name>,
+    /// Kubernetes pod
+    #[serde(default)]
+    pub pod: Option<Name>,
+    /// Kubernetes namespace
+    #[serde(default)]
+    pub namespace: Option<Name>,
+}
+
+impl Container {
+    /// Its name, else the twelve digits of its id that the runtimes' own tools show.
+    #[must_use]
+    pub fn short_name(&self) -> &str {
+        let id = self.id.as_str();
+        let digits = || id.char_indices().nth(12).and_then(|(end, _)| id.get(..end)).unwrap_or(id);
+        self.name.as_ref().map_or_else(digits, Name::as_str)
+    }
+
+    /// `shop/web-7d4b9`, as kubectl has it; else the uid of the pod, if it is in one.
+    #[must_use]
+    pub fn pod_name(&self) -> Option<String> {
+        match (&self.namespace, &self.pod) {
+            (Some(namespace), Some(pod)) => Some(format!("{namespace}/{pod}")),
+            (None, Some(pod)) => Some(pod.to_string()),
+            (_, None) => self.pod_uid.as_ref().map(Name::to_string),
+        }
+    }
 }
 
 /// What is known of a process. Everything but the key and the name may be missing: the process can be gone before it

@@ -27,7 +27,7 @@ pub enum TcpState {
 }
 
 impl TcpState {
-    /// Every state.
+    /// Every state, by number.
     pub const ALL: [Self; 13] = [
         Self::Established,
         Self::SynSent,
@@ -47,7 +47,22 @@ impl TcpState {
     /// The state with Linux's number `value`.
     #[must_use]
     pub fn from_number(value: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|&state| state as u8 == value)
+        Self::ALL.get(usize::from(value).checked_sub(1)?).copied()
+    }
+
+    /// Whether both sides agreed on a connection (RFC 9293, section 3.3.2).
+    #[must_use]
+    pub const fn is_synchronized(self) -> bool {
+        matches!(
+            self,
+            Self::Established
+                | Self::FinWait1
+                | Self::FinWait2
+                | Self::CloseWait
+                | Self::LastAck
+                | Self::Closing
+                | Self::TimeWait
+        )
     }
 
     /// Linux's name, as `ss`'s source and the kernel's print it.

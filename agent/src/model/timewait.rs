@@ -70,3 +70,19 @@ pub enum Leaving {
     /// A dump of all sockets did not show it any more; nobody watched it go
     Unseen,
 }
+
+impl Leaving {
+    /// Every reason, each in the place of its number.
+    pub const ALL: [Self; 10] = [
+        Self::Expired,
+        Self::FinNeverCame,
+        Self::Reused,
+        Self::NewSyn,
+        Self::Reset,
+        Self::ResetAfterData,
+        Self::Destroyed,
+        Self::NetnsGone,
+        Self::Unexplained,
+        Self::Unseen,
+    ];
+}

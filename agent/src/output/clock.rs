@@ -1,8 +1,15 @@
 //! Wall-clock time of what the kernel stamps with the time since boot.
 
-use std::time::Duration;
+use std::{
+    borrow::Cow,
+    cell::RefCell,
+    fmt::{self, Write as _},
+    time::Duration,
+};
 
-use jiff::{Unit, tz::TimeZone};
+use jiff::tz::TimeZone;
+use schemars::JsonSchema;
+use serde::{Serialize, Serializer};
 
 use crate::model::Timestamp;
 
@@ -12,27 +19,72 @@ use crate::model::Timestamp;
 #[derive(Clone, Debug)]
 pub struct Clock {
     wall: jiff::Timestamp,
-    boot: Timestamp,
+    /// Nanoseconds from 1970 to boot
+    booted: i64,
     zone: TimeZone,
+    /// The last second that was written, and how: a trace of a busy host has thousands of lines in each
+    written: RefCell<(i64, String)>,
+}
+
+/// A moment on the wall clock, in milliseconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Milliseconds(i64);
+
+impl Milliseconds {
+    fn timestamp(self) -> jiff::Timestamp {
+        // Only a stamp that is centuries off is none.
+        jiff::Timestamp::from_millisecond(self.0).unwrap_or(jiff::Timestamp::MAX)
+    }
+}
+
+/// RFC 3339 in UTC with milliseconds: `2026-05-09T07:29:33.120Z`.
+impl fmt::Display for Milliseconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.3}", self.timestamp())
+    }
+}
+
+impl Serialize for Milliseconds {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl JsonSchema for Milliseconds {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Milliseconds".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        String::json_schema(generator)
+    }
 }
 
 impl Clock {
     /// A clock that knows that it was `wall` at `boot`, and prints for people in `zone`.
     #[must_use]
-    pub const fn new(wall: jiff::Timestamp, boot: Timestamp, zone: TimeZone) -> Self {
-        Self { wall, boot, zone }
-    }
-
-    /// RFC 3339 in UTC with milliseconds: `2026-05-09T07:29:33.120Z`.
-    #[must_use]
-    pub fn utc(&self, at: Timestamp) -> String {
-        format!("{:.3}", self.wall(at))
+    pub fn new(wall: jiff::Timestamp, boot: Timestamp, zone: TimeZone) -> Self {
+        // Centuries off at the worst, as is a stamp that cannot be.
+        let booted = i64::try_from(wall.as_nanosecond() - i128::from(boot.0)).unwrap_or_default();
+        Self { wall, booted, zone, written: RefCell::new((i64::MIN, String::new())) }
     }
 
     /// Time of day with milliseconds, in the zone given: `09:29:33.120`.
-    #[must_use]
-    pub fn time_of_day(&self, at: Timestamp) -> String {
-        self.wall(at).to_zoned(self.zone.clone()).strftime("%H:%M:%S%.3f").to_string()
+    pub fn write_time_of_day(&self, at: Milliseconds, out: &mut String) {
+        let (second, millisecond) = (at.0.div_euclid(1_000), at.0.rem_euclid(1_000));
+        let (written, text) = &mut *self.written.borrow_mut();
+        if *written != second {
+            *text = at.timestamp().to_zoned(self.zone.clone()).strftime("%H:%M:%S").to_string();
+            *written = second;
+        }
+        out.push_str(text);
+        out.push('.');
+        // Four digits, of which the first one is there for the zeroes behind it.
+        out.push_str(itoa::Buffer::new().format(1_000 + millisecond).get(1..).unwrap_or_default());
     }
 
     /// Short name of the zone at the time of the reading: `CEST`, `UTC`, `+02`.
@@ -41,15 +93,11 @@ impl Clock {
         self.wall.to_zoned(self.zone.clone()).strftime("%Z").to_string()
     }
 
-    fn wall(&self, at: Timestamp) -> jiff::Timestamp {
-        let exact = if at >= self.boot {
-            self.wall.saturating_add(at.since(self.boot))
-        } else {
-            self.wall.saturating_sub(self.boot.since(at))
-        };
-        // Only a stamp that is centuries off cannot be added; it stays visible as the reading itself.
-        let exact = exact.unwrap_or(self.wall);
-        exact.round(Unit::Millisecond).unwrap_or(exact)
+    /// What the wall clock showed, to the nearest millisecond.
+    #[must_use]
+    pub fn wall(&self, at: Timestamp) -> Milliseconds {
+        let exact = self.booted.saturating_add_unsigned(at.0);
+        Milliseconds(exact.saturating_add(500_000).div_euclid(1_000_000))
     }
 }
 
@@ -59,14 +107,28 @@ pub(super) fn milliseconds(duration: Duration) -> f64 {
 }
 
 /// For people: `312us`, `4.2ms`, `31.0s`, `12m05s`, `3h20m`.
-pub(super) fn short_duration(duration: Duration) -> String {
+pub(super) fn write_short_duration(duration: Duration, out: &mut String) {
+    // Most lines of a trace have one: neither 128 bits nor `std::fmt` have a part in it.
     let seconds = duration.as_secs();
-    match duration.as_micros() {
-        0..1_000 => format!("{}us", duration.as_micros()),
-        1_000..1_000_000 => format!("{:.1}ms", duration.as_secs_f64() * 1e3),
-        1_000_000..100_000_000 => format!("{:.1}s", duration.as_secs_f64()),
-        _ if seconds < 3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
-        _ => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
+    let microseconds = seconds.saturating_mul(1_000_000).saturating_add(duration.subsec_micros().into());
+    let mut digits = itoa::Buffer::new();
+    // In tenths of a unit.
+    let mut with_tenth = |tenths: u64, unit| {
+        out.push_str(digits.format(tenths / 10));
+        out.push('.');
+        out.push_str(digits.format(tenths % 10));
+        out.push_str(unit);
+    };
+    match microseconds {
+        0..1_000 => {
+            out.push_str(digits.format(microseconds));
+            out.push_str("us");
+        }
+        1_000..1_000_000 => with_tenth((microseconds + 50) / 100, "ms"),
+        1_000_000..100_000_000 => with_tenth((microseconds + 50_000) / 100_000, "s"),
+        // Writing to a string does not fail.
+        _ if seconds < 3600 => drop(write!(out, "{}m{:02}s", seconds / 60, seconds % 60)),
+        _ => drop(write!(out, "{}h{:02}m", seconds / 3600, seconds / 60 % 60)),
     }
 }
 
@@ -82,25 +144,33 @@ mod tests {
     #[test]
     fn before_and_after_the_reading() {
         let clock = clock(TimeZone::UTC);
-        assert_eq!(clock.utc(Timestamp(1_000_000_000_000)), "2026-05-09T23:59:59.500Z");
-        assert_eq!(clock.utc(Timestamp(1_000_750_400_000)), "2026-05-10T00:00:00.250Z");
-        assert_eq!(clock.utc(Timestamp(999_000_000_000)), "2026-05-09T23:59:58.500Z");
-        assert_eq!(clock.time_of_day(Timestamp(1_000_750_400_000)), "00:00:00.250");
+        let utc = |at| clock.wall(Timestamp(at)).to_string();
+        assert_eq!(utc(1_000_000_000_000), "2026-05-09T23:59:59.500Z");
+        assert_eq!(utc(1_000_750_400_000), "2026-05-10T00:00:00.250Z");
+        assert_eq!(utc(999_000_000_000), "2026-05-09T23:59:58.500Z");
+        let mut text = String::new();
+        for at in [1_000_750_400_000, 1_000_503_500_000, 1_001_000_000_000] {
+            clock.write_time_of_day(clock.wall(Timestamp(at)), &mut text);
+            text.push(' ');
+        }
+        assert_eq!(text, "00:00:00.250 00:00:00.004 00:00:00.500 ");
         assert_eq!(clock.zone_name(), "UTC");
     }
 
     #[test]
     fn people_get_their_own_zone_and_scripts_do_not() {
         let clock = clock(TimeZone::fixed(jiff::tz::offset(2)));
-        assert_eq!(clock.time_of_day(Timestamp(1_000_000_000_000)), "01:59:59.500");
+        let mut text = String::new();
+        clock.write_time_of_day(clock.wall(Timestamp(1_000_000_000_000)), &mut text);
+        assert_eq!(text, "01:59:59.500");
         assert_eq!(clock.zone_name(), "+02");
-        assert_eq!(clock.utc(Timestamp(1_000_000_000_000)), "2026-05-09T23:59:59.500Z");
+        assert_eq!(clock.wall(Timestamp(1_000_000_000_000)).to_string(), "2026-05-09T23:59:59.500Z");
     }
 
     #[test]
     fn a_stamp_that_cannot_be_is_no_panic() {
-        assert!(clock(TimeZone::UTC).utc(Timestamp(u64::MAX)).ends_with('Z'));
-        assert!(clock(TimeZone::UTC).utc(Timestamp(0)).starts_with("2026-05-09T23:43:19.500"));
+        assert!(clock(TimeZone::UTC).wall(Timestamp(u64::MAX)).to_string().ends_with('Z'));
+        assert!(clock(TimeZone::UTC).wall(Timestamp(0)).to_string().starts_with("2026-05-09T23:43:19.500"));
     }
 
     #[test]
@@ -113,7 +183,9 @@ mod tests {
             (Duration::from_secs(725), "12m05s"),
             (Duration::from_secs(12_000), "3h20m"),
         ] {
-            assert_eq!(short_duration(duration), expected);
+            let mut text = String::new();
+            write_short_duration(duration, &mut text);
+            assert_eq!(text, expected);
         }
         assert!((milliseconds(Duration::from_nanos(1_234_567_890)) - 1_234.568).abs() < 1e-9);
     }

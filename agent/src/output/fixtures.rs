@@ -41,6 +41,10 @@ fn in_pod(pid: u32, comm: &str) -> ProcessInfo {
         runtime: Name::from("containerd"),
         id: Name::from("4f3b2a1c9d8e7766554433221100ffeeddccbbaa99887766554433221100ffee"),
         pod_uid: Some(Name::from("0e2d1c8f-7a56-4b1e-9a43-55c1d2e3f405")),
+        name: Some(Name::from(comm)),
+        image: Some(Name::from(format!("registry.example/shop/{comm}:1.4").as_str())),
+        pod: Some(Name::from("web-7d4b9")),
+        namespace: Some(Name::from("shop")),
     };
     ProcessInfo { container: Some(container), netns: Some(BLUE), ..process(pid, comm) }
 }
@@ -92,7 +96,7 @@ fn hoarder() -> PoisonedBy {
 }
 
 /// A host on which nothing happens.
-pub(super) fn quiet() -> Report {
+pub(crate) fn quiet() -> Report {
     let hook = |observes: &str, reason: &str| Hook {
         observes: observes.to_owned(),
         rung: "tracepoint".to_owned(),
@@ -135,7 +139,7 @@ pub(super) fn quiet() -> Report {
 }
 
 /// Everything at once.
-pub(super) fn full() -> Report {
+pub(crate) fn full() -> Report {
     let curl = ProcessInfo { exe: Some(Name::from("/usr/bin/python3.13")), ..process(4242, "curl-loop") };
     let nginx = in_unit(812, "nginx", "nginx.service");
     let apache = in_unit(900, "apache2", "apache2.service");
@@ -350,7 +354,7 @@ pub(super) fn full() -> Report {
 }
 
 /// Events were lost, and not everything could be looked at.
-pub(super) fn lossy() -> Report {
+pub(crate) fn lossy() -> Report {
     let mut report = quiet();
     report.session.interrupted = true;
     report.session.duration_s = 4.26;
@@ -398,7 +402,7 @@ pub(super) fn lossy() -> Report {
 }
 
 /// Lists of `length` entries each.
-pub(super) fn long(length: u32) -> Report {
+pub(crate) fn long(length: u32) -> Report {
     let mut report = quiet();
     let full = full();
     for number in 0..length {

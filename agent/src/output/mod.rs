@@ -5,8 +5,9 @@
 //! (`model::Name`), so nothing is escaped here a second time.
 
 mod clock;
+pub mod csv;
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 pub mod json;
 pub mod lines;
 pub mod text;

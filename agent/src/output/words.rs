@@ -40,16 +40,16 @@ pub(super) fn place(process: &ProcessInfo, with_netns: bool) -> String {
     parts.join(", ")
 }
 
-/// `docker 4f3b2a1c9d8e`: the twelve digits its runtime's own tools show.
+/// `docker orders`, `containerd web, pod shop/web-7d4b9`; with the id where there is no name.
 fn container(container: &Container) -> String {
-    let id: String = container.id.as_str().chars().take(12).collect();
+    let name = container.short_name();
     let runtime = match container.runtime.as_str() {
         "unknown" => "container",
         runtime => runtime,
     };
-    match &container.pod_uid {
-        Some(pod) => format!("{runtime} {id}, pod {pod}"),
-        None => format!("{runtime} {id}"),
+    match container.pod_name() {
+        Some(pod) => format!("{runtime} {name}, pod {pod}"),
+        None => format!("{runtime} {name}"),
     }
 }
 
@@ -140,4 +140,24 @@ pub(super) fn options(options: SocketOptions) -> String {
 pub(super) fn count(number: u64, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {noun}{plural}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_goes_by_the_best_that_is_known() {
+        let id = "4f3b2a1c9d8e7766554433221100ffeeddccbbaa99887766554433221100ffee";
+        let bare = Container { runtime: "unknown".into(), id: id.into(), ..Container::default() };
+        assert_eq!(container(&bare), "container 4f3b2a1c9d8e");
+        let in_pod = Container { runtime: "cri-o".into(), pod_uid: Some("0e2d".into()), ..bare };
+        assert_eq!(container(&in_pod), "cri-o 4f3b2a1c9d8e, pod 0e2d");
+        let pod = Container { pod: Some("web-7d4b9".into()), namespace: Some("shop".into()), ..in_pod };
+        assert_eq!(container(&pod), "cri-o 4f3b2a1c9d8e, pod shop/web-7d4b9");
+        let named = Container { name: Some("web".into()), ..pod };
+        assert_eq!(container(&named), "cri-o web, pod shop/web-7d4b9");
+        let short = Container { runtime: "docker".into(), id: "4f3b".into(), ..Container::default() };
+        assert_eq!(container(&short), "docker 4f3b");
+    }
 }

@@ -28,9 +28,9 @@ const MAX_DESTINATIONS: usize = 20;
 pub struct SessionFacts {
     /// Where it was made
     pub host: Host,
-    /// Wall clock at the start, RFC 3339 in UTC
+    /// Wall clock at the start of what the report is of, RFC 3339 in UTC
     pub started_at: String,
-    /// Length of the session
+    /// Length of the session, or of its last window
     pub duration: Duration,
     /// It was ended before its time
     pub interrupted: bool,
@@ -55,12 +55,20 @@ pub struct SessionFacts {
     /// How often connect() looked for a port for how long, by [`search_bucket`](agent_ebpf::search_bucket)
     #[serde(default)]
     pub port_searches: Option<Vec<u64>>,
+    /// The report is of a window, and the next one begins
+    #[serde(default)]
+    pub is_window: bool,
+    /// Something was lost before the window began. A connection may live for days, and what was lost at its beginning
+    /// costs the owner of its timewait socket; so this is never over
+    #[serde(default)]
+    pub lost_before: bool,
 }
 
-/// Makes the report of a session out of what is known, and what is there now.
+/// Makes the report of a session, or of its last window, out of what is known and what is there now.
 #[must_use]
 pub fn build(state: &State, census: &Census, facts: &SessionFacts) -> Report {
-    let has_losses = facts.lost.total() + facts.sockets_not_followed + facts.malformed + state.evicted() > 0;
+    let lost = facts.lost.total() + facts.sockets_not_followed + facts.malformed + state.evicted_ever();
+    let has_losses = facts.lost_before || lost > 0;
     let walked = facts.socket_owners.iter().copied().collect();
     let namer = Namer { state, alive: &facts.alive, walked };
     let mut blind_spots = facts.blind_spots.clone();
@@ -86,7 +94,7 @@ pub fn build(state: &State, census: &Census, facts: &SessionFacts) -> Report {
             },
             blind_spots,
         },
-        time_wait: time_wait(state, census, facts.duration, &namer, has_losses),
+        time_wait: time_wait(state, census, facts, &namer, has_losses),
         ports: ports::build(state, census, facts, &namer),
         bind_failures: conflicts::bind_failures(state, &namer),
         connect_failures: failures::connect_failures(state, &namer),
@@ -140,22 +148,24 @@ struct Owned {
     netns: HashSet<Netns>,
 }
 
-fn time_wait(state: &State, census: &Census, duration: Duration, namer: &Namer<'_>, has_losses: bool) -> TimeWait {
-    let turnover = state.turnover_at(census);
+fn time_wait(state: &State, census: &Census, facts: &SessionFacts, namer: &Namer<'_>, has_losses: bool) -> TimeWait {
+    // What a census does not show has left without being seen. When another window follows, it is counted there, as soon
+    // as the ledger forgets it: once in all.
+    let turnover = if facts.is_window { state.turnover().clone() } else { state.turnover_at(census) };
     let mut result = TimeWait {
         entered: turnover.entered(),
         became_time_wait: turnover.became_time_wait(),
-        left: turnover.all_left(),
+        left: turnover.all_left().by_reason(),
         ..TimeWait::default()
     };
     let mut owned: HashMap<ProcessKey, Owned> = HashMap::new();
     for namespace in &census.namespaces {
         let mut total = 0;
-        for row in &namespace.rows {
+        for row in namespace.rows.iter() {
             let Some(substate) = row.substate() else { continue };
             total += 1;
             result.fin_wait2 += u64::from(substate == TimeWaitSubstate::FinWait2);
-            match state.attribute(row, namespace.at, has_losses) {
+            match state.attribute(&row, namespace.at, has_losses) {
                 Attribution::Process(key, opened) => {
                     let owned = owned.entry(key).or_default();
                     match substate {
@@ -197,7 +207,7 @@ fn time_wait(state: &State, census: &Census, duration: Duration, namer: &Namer<'
     for key in closes.keys() {
         owned.entry(*key).or_default();
     }
-    let seconds = duration.as_secs_f64();
+    let seconds = facts.duration.as_secs_f64();
     result.by_process = owned
         .into_iter()
         .map(|(key, owned)| process_time_wait(key, owned, closes.get(&key).copied().unwrap_or(&none), seconds, namer))
@@ -248,7 +258,7 @@ fn process_time_wait(
         closed_first: closes.closed_first,
         overflowed: closes.refused,
         became_time_wait: closes.became,
-        left: closes.left.clone(),
+        left: closes.left.by_reason(),
         outbound: owned.outbound,
         inbound: owned.inbound,
         destinations,

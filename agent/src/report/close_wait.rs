@@ -25,8 +25,8 @@ pub(super) fn is_forgotten(row: &SocketRow) -> bool {
     row.state == TcpState::CloseWait && row.silent_for.is_some_and(|silence| silence >= FORGOTTEN_AFTER)
 }
 
-fn forgotten(namespace: &NetnsCensus) -> impl Iterator<Item = &SocketRow> {
-    namespace.rows.iter().filter(|row| is_forgotten(row))
+fn forgotten(namespace: &NetnsCensus) -> impl Iterator<Item = SocketRow> {
+    namespace.rows.iter().filter(is_forgotten)
 }
 
 /// The sockets whose owners a report would name.
@@ -42,7 +42,7 @@ pub(super) fn build(census: &Census, namer: &Namer<'_>) -> Vec<CloseWait> {
         let served = namespace.served_ports();
         let mut groups: HashMap<(Option<ProcessKey>, Place), (u64, Duration)> = HashMap::new();
         for row in forgotten(namespace) {
-            let owner = namer.open_by(row);
+            let owner = namer.open_by(&row);
             // As for ephemeral ports: a dump does not say who opened a connection.
             let is_inbound = served.contains(&row.connection.local.port());
             let opened = if is_inbound { OpenKind::Passive } else { OpenKind::Active };

@@ -52,7 +52,7 @@ fn bind_failure(key: &RefusedKey, tally: &RefusedTally, last: ProcessKey, namer:
         local: key.local.map(|local| local.to_string()),
         netns: key.netns,
         errno: key.errno,
-        error: errno::name(key.errno),
+        error: errno::name(key.errno).into_owned(),
         options: tally.options,
         asker: tally.asker,
         count: tally.count,

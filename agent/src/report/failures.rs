@@ -25,7 +25,7 @@ pub(super) fn connect_failures(state: &State, namer: &Namer<'_>) -> Vec<ConnectF
             netns: key.netns,
             cause: key.cause,
             errno: key.errno,
-            error: if key.errno == 0 { String::new() } else { errno::name(key.errno) },
+            error: if key.errno == 0 { String::new() } else { errno::name(key.errno).into_owned() },
             count: *count,
         })
         .collect();

@@ -564,6 +564,16 @@ pub struct Finding {
     pub summary: String,
     /// The process it is about; none if it is about no single one
     pub process: Option<ProcessInfo>,
+    /// The network namespace it is about; none if it is about no single one
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns: Option<Netns>,
+    /// The local address and port it is about, as it would stand in the summary (of a forecast: the address alone); none
+    /// if it is about no single one
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local: Option<String>,
+    /// The remote address and port it is about (inbound: the address alone); none if it is about no single one
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote: Option<String>,
     /// Why it is so, where that is known and more than the summary says; else empty
     #[serde(default)]
     pub cause: String,

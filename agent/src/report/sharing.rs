@@ -16,8 +16,8 @@ use crate::model::{Census, Inode, NetnsCensus, ProcessKey, SocketRow, TcpState};
 const MAX_SHARERS: usize = 10;
 
 /// The sockets of a namespace that listen, or are bound and nothing else, at ports where they come in each other's way.
-fn crowds(namespace: &NetnsCensus) -> impl Iterator<Item = (u16, Vec<&SocketRow>)> {
-    let mut at: BTreeMap<u16, Vec<&SocketRow>> = BTreeMap::new();
+fn crowds(namespace: &NetnsCensus) -> impl Iterator<Item = (u16, Vec<SocketRow>)> {
+    let mut at: BTreeMap<u16, Vec<SocketRow>> = BTreeMap::new();
     let rows = namespace.rows.iter();
     for row in rows.filter(|row| matches!(row.state, TcpState::Listen | TcpState::BoundInactive)) {
         at.entry(row.connection.local.port()).or_default().push(row);
@@ -59,8 +59,8 @@ pub(super) fn build(census: &Census, namer: &Namer<'_>) -> Vec<SharedPort> {
             let mut sockets: Vec<PortSharer> = Vec::new();
             let mut places: HashMap<(HolderKind, IpAddr, Option<ProcessKey>), usize> = HashMap::new();
             for row in rows {
-                let Some(kind) = holder_kind(row) else { continue };
-                let owner = namer.open_by(row);
+                let Some(kind) = holder_kind(&row) else { continue };
+                let owner = namer.open_by(&row);
                 let at = *places.entry((kind, row.connection.local.ip(), owner)).or_insert_with(|| {
                     let process = owner.map(|owner| namer.name(owner, Some(namespace.netns)));
                     sockets.push(PortSharer { process, kind, local: row.connection.local.to_string(), sockets: 0 });

@@ -3,8 +3,10 @@
 //! One task reads the ring buffer and feeds the state; there is no second writer and no lock. What takes long (a census,
 //! the search for the holders of a port) runs on a thread of its own, and its result is fed in like an event.
 
+mod counted;
 mod holders;
 mod stock;
+mod window;
 
 use std::{io, time::Duration};
 
@@ -15,7 +17,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 
-use self::holders::Found;
+use self::{counted::Counted, holders::Found, window::Walk};
 use crate::{
     kernel::{
         Losses, Programs, Settings, StartError,
@@ -38,6 +40,59 @@ const RECONCILE: Duration = Duration::from_secs(10);
 /// gone at the next one's turn.
 const RECONCILE_EARLY: Duration = Duration::from_secs(5);
 
+/// Who is told of events as they come.
+pub trait Sink {
+    /// An event, before the state takes it in; and the owner of the timewait socket it is about.
+    ///
+    /// # Errors
+    /// It cannot be told; the session ends.
+    fn event(&mut self, event: &Event, owner: Option<&Process>) -> io::Result<()>;
+
+    /// No more wait: what was kept back can go.
+    ///
+    /// # Errors
+    /// It cannot be told; the session ends.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// For those who keep nothing back.
+impl<F: FnMut(&Event, Option<&Process>) -> io::Result<()>> Sink for F {
+    fn event(&mut self, event: &Event, owner: Option<&Process>) -> io::Result<()> {
+        self(event, owner)
+    }
+}
+
+/// Nobody: the state is all that is wanted.
+pub struct Unheard;
+
+impl Sink for Unheard {
+    fn event(&mut self, _: &Event, _: Option<&Process>) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Programs that are attached, and since when: a session before it has begun. Needs no runtime, so that an agent can give
+/// up what only attaching takes before it has any other thread.
+pub struct Attached {
+    programs: Programs,
+    started: Timestamp,
+    started_at: jiff::Timestamp,
+}
+
+impl Attached {
+    /// Attaches the programs.
+    ///
+    /// # Errors
+    /// The host lacks something; nothing is left attached.
+    pub fn attach(settings: &Settings) -> Result<Self, StartError> {
+        // Before, so that no event is older than its session.
+        let (started, started_at) = (boottime(), jiff::Timestamp::now());
+        Ok(Self { programs: Programs::attach(settings)?, started, started_at })
+    }
+}
+
 /// A session that observes.
 pub struct Session {
     programs: AsyncFd<Programs>,
@@ -45,13 +100,21 @@ pub struct Session {
     procfs: Procfs,
     recording: Option<recording::Writer>,
     started_at: jiff::Timestamp,
+    /// When the window began
+    window_at: jiff::Timestamp,
+    /// What was counted before it
+    told: Counted,
+    /// The last look at who has which socket open, for the reports of windows
+    walk: Option<Walk>,
     blind_spots: Vec<String>,
     malformed: u64,
     pending: Vec<RefusedCall>,
     lookup: Option<JoinHandle<Vec<(RefusedCall, Found)>>>,
     reconciling: Option<JoinHandle<Census>>,
-    /// When the last one was begun
-    reconciled: Option<Instant>,
+    /// When the last one was begun, or the session
+    reconciled: Instant,
+    /// There has been one: until then, what finds no port is looked into at once
+    has_reconciled: bool,
     /// Only certain processes are asked for
     wants_owners: bool,
 }
@@ -62,9 +125,33 @@ impl Session {
     /// # Errors
     /// The host lacks something; nothing is left attached.
     pub fn start(settings: &Settings, recording: Option<Box<dyn io::Write>>) -> Result<Self, StartError> {
-        let started = boottime();
-        let started_at = jiff::Timestamp::now();
-        let programs = Programs::attach(settings)?;
+        Self::start_with(settings, Procfs::host(), recording)
+    }
+
+    /// The same, with a procfs that has the names of containers from elsewhere ([`Procfs::naming`]).
+    ///
+    /// # Errors
+    /// Those of [`Self::start`].
+    pub fn start_with(
+        settings: &Settings,
+        procfs: Procfs,
+        recording: Option<Box<dyn io::Write>>,
+    ) -> Result<Self, StartError> {
+        Self::begin(Attached::attach(settings)?, settings, procfs, recording)
+    }
+
+    /// Takes stock of what is there, with programs that are attached already. Needs a tokio runtime. `settings` are those
+    /// they were attached with.
+    ///
+    /// # Errors
+    /// The host lacks something; nothing is left attached.
+    pub fn begin(
+        attached: Attached,
+        settings: &Settings,
+        procfs: Procfs,
+        recording: Option<Box<dyn io::Write>>,
+    ) -> Result<Self, StartError> {
+        let Attached { programs, started, started_at } = attached;
         let blind_spots = programs.plan().blind_spots();
         let setup_failed = |what: &str, error: &dyn std::fmt::Display| StartError {
             missing: format!("{what}: {error}"),
@@ -78,18 +165,22 @@ impl Session {
             programs: unsafe { AsyncFd::register_with_interest(programs, Interest::READABLE) }
                 .map_err(|error| setup_failed("the ring buffer cannot be waited for", &error))?,
             state: State::new(started, Limits::default()),
-            procfs: Procfs::host(),
+            procfs,
             recording: recording
                 .map(|out| recording::Writer::begin(out, started))
                 .transpose()
                 .map_err(|error| setup_failed("the recording cannot be written", &error))?,
             started_at,
+            window_at: started_at,
+            told: Counted::default(),
+            walk: None,
             blind_spots,
             malformed: 0,
             pending: Vec::new(),
             lookup: None,
             reconciling: None,
-            reconciled: None,
+            reconciled: Instant::now(),
+            has_reconciled: false,
             wants_owners: settings.filter.names_a_process(),
         };
         let unseen = session.plan().steps.iter().filter(|step| step.rung == Rung::None);
@@ -137,20 +228,17 @@ impl Session {
         &self.state
     }
 
-    /// Observes until `until` is done, handing every event to `sink` before the state takes it in, and the owner of the
-    /// timewait socket it is about.
+    /// Observes until `until` is done, telling `sink` of every event.
     ///
     /// # Errors
     /// `sink` fails; or the event loop does.
-    pub async fn observe<F: Future>(
-        &mut self,
-        until: F,
-        sink: &mut dyn FnMut(&Event, Option<&Process>) -> io::Result<()>,
-    ) -> anyhow::Result<F::Output> {
+    pub async fn observe<F: Future>(&mut self, until: F, sink: &mut dyn Sink) -> anyhow::Result<F::Output> {
         tokio::pin!(until);
         let mut poll = interval(POLL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut reconcile = tokio::time::interval_at(Instant::now() + RECONCILE, RECONCILE);
+        // Since the last one, even if this is called again and again for less than that.
+        let due = (self.reconciled + RECONCILE).max(Instant::now());
+        let mut reconcile = tokio::time::interval_at(due, RECONCILE);
         reconcile.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -186,45 +274,57 @@ impl Session {
         self.state.feed(input);
     }
 
-    fn drain(&mut self, sink: &mut dyn FnMut(&Event, Option<&Process>) -> io::Result<()>) -> io::Result<()> {
-        let mut events = Vec::new();
-        let mut malformed = 0;
-        self.programs.get_mut().drain(&mut |decoded| match decoded {
-            Ok(event) => events.push(event),
-            Err(error) => {
-                log::debug!("record not understood: {error}");
-                malformed += 1;
+    fn drain(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
+        let mut found_no_port = false;
+        while let Some(decoded) = self.programs.get_mut().next_event() {
+            match decoded {
+                Ok(event) => {
+                    found_no_port |= self::found_no_port(&event);
+                    self.take_in(&event, sink)?;
+                }
+                Err(error) => {
+                    log::debug!("record not understood: {error}");
+                    self.malformed += 1;
+                }
             }
-        });
-        self.malformed += malformed;
-        if events.iter().any(found_no_port) && self.reconciled.is_none_or(|at| at.elapsed() >= RECONCILE_EARLY) {
+        }
+        sink.flush()?;
+        if found_no_port && (!self.has_reconciled || self.reconciled.elapsed() >= RECONCILE_EARLY) {
             self.begin_reconciliation();
         }
-        for event in events {
-            let owner = match &event {
-                Event::TimeWait(event) => self.state.owner_of(event),
-                _ => None,
-            };
-            // Whose a timewait socket is the kernel does not know, so this part of a filter is applied here.
-            let is_foreign = self.wants_owners && owner.is_none() && matches!(event, Event::TimeWait(_));
-            if !is_foreign {
-                sink(&event, owner)?;
-            }
-            match &event {
-                Event::ProcessSeen(task) if !task.is_kernel_thread => {
-                    let process = self.procfs.describe(task);
-                    self.feed(Input::Process(process));
-                    self.feed(Input::Event(event));
-                }
-                Event::Refused(call) => {
-                    let call = call.clone();
-                    self.feed(Input::Event(event));
-                    self.want_holders(call);
-                }
-                _ => self.feed(Input::Event(event)),
-            }
-        }
         self.begin_lookup();
+        Ok(())
+    }
+
+    fn take_in(&mut self, event: &Event, sink: &mut dyn Sink) -> io::Result<()> {
+        let owner = match event {
+            Event::TimeWait(event) => self.state.owner_of(event),
+            _ => None,
+        };
+        // Whose a timewait socket is the kernel does not know, so this part of a filter is applied here.
+        let is_foreign = self.wants_owners && owner.is_none() && matches!(event, Event::TimeWait(_));
+        if !is_foreign {
+            sink.event(event, owner)?;
+        }
+        match event {
+            Event::ProcessSeen(task) if !task.is_kernel_thread => {
+                let process = self.procfs.describe(task);
+                self.feed(Input::Process(process));
+            }
+            Event::Refused(call) if self.state.process(call.task.key).is_none() => {
+                let process = self.procfs.describe(&call.task);
+                self.feed(Input::Process(process));
+            }
+            _ => {}
+        }
+        if self.recording.is_some() {
+            self.feed(Input::Event(event.clone()));
+        } else {
+            self.state.apply(event);
+        }
+        if let Event::Refused(call) = event {
+            self.want_holders(call.clone());
+        }
         Ok(())
     }
 

@@ -3,9 +3,9 @@
 use std::{collections::HashSet, time::Duration};
 
 use anyhow::Context as _;
-use tokio::time::Instant;
+use tokio::{task::JoinHandle, time::Instant};
 
-use super::Session;
+use super::{Session, Unheard, counted::Counted};
 use crate::{
     kernel::{
         Losses,
@@ -14,7 +14,7 @@ use crate::{
         processes::Procfs,
         sock_diag::DumpFilter,
     },
-    model::{Census, Name},
+    model::{Census, Name, ProcessKey, Timestamp},
     report::{Host, Report, SessionFacts, build, retain_relevant, sockets_to_name},
     state::Input,
 };
@@ -25,22 +25,26 @@ const SETTLE: Duration = Duration::from_millis(20);
 const SETTLE_ROUNDS: u32 = 10;
 
 impl Session {
-    /// Takes a census and makes the report of what was seen so far.
+    /// Takes a census and makes the report of what was seen since the session began or, if there were
+    /// [windows](Self::window), since the last one.
     ///
     /// # Errors
     /// The kernel's counters cannot be read.
     pub async fn report(&mut self) -> anyhow::Result<Report> {
-        let (census, facts) = self.take_stock(false).await?;
+        let census = self.take_stock().await?;
+        let facts = self.facts(boottime(), &self.counted()?, &HashSet::new());
         Ok(build(&self.state, &census, &facts))
     }
 
-    /// Takes the last census, makes the report of the session, and ends the recording. `interrupted`: it was ended
-    /// before its time.
+    /// Takes the last census, makes the report as [`report`](Self::report) does, and ends the recording. `interrupted`: the
+    /// session was ended before its time.
     ///
     /// # Errors
     /// The kernel's counters cannot be read, or the recording not be written.
     pub async fn finish(mut self, interrupted: bool) -> anyhow::Result<Report> {
-        let (mut census, mut facts) = self.take_stock(interrupted).await?;
+        let mut census = self.take_stock().await?;
+        let facts = self.facts(boottime(), &self.counted()?, &HashSet::new());
+        let mut facts = SessionFacts { interrupted, ..facts };
         self.name_sockets(&mut census, &mut facts);
         if let Some(recording) = self.recording.take() {
             recording.end(&census, &facts).context("write the recording")?;
@@ -48,8 +52,9 @@ impl Session {
         Ok(build(&self.state, &census, &facts))
     }
 
-    pub(super) async fn take_stock(&mut self, interrupted: bool) -> anyhow::Result<(Census, SessionFacts)> {
-        self.drain(&mut |_, _| Ok(()))?;
+    /// Takes in what has come, takes a census, and takes in what came meanwhile.
+    pub(super) async fn take_stock(&mut self) -> anyhow::Result<Census> {
+        self.drain(&mut Unheard)?;
         self.finish_lookups().await;
         if let Some(census) = self.reconciling.take()
             && let Ok(census) = census.await
@@ -57,15 +62,32 @@ impl Session {
             self.feed(Input::Census(census));
         }
         let procfs = self.procfs.clone();
-        let census = tokio::task::spawn_blocking(move || take_census(&procfs)).await.context("take a census")?;
+        let census = self.meanwhile(tokio::task::spawn_blocking(move || take_census(&procfs))).await?;
         for _ in 0..SETTLE_ROUNDS {
             tokio::time::sleep(SETTLE).await;
-            self.drain(&mut |_, _| Ok(()))?;
+            self.drain(&mut Unheard)?;
             if !self.state.has_unseen(&census) {
                 break;
             }
         }
-        let Losses { lost, sockets_not_followed, calls_not_followed, details_missed, read_faults } = self.losses()?;
+        Ok(census)
+    }
+
+    /// Takes in what comes until `task` has its answer, so that the ring buffer does not fill up.
+    pub(super) async fn meanwhile<T>(&mut self, mut task: JoinHandle<T>) -> anyhow::Result<T> {
+        loop {
+            match tokio::time::timeout(SETTLE, &mut task).await {
+                Ok(answer) => return answer.context("look at the host"),
+                Err(_) => self.drain(&mut Unheard)?,
+            }
+        }
+    }
+
+    /// What a report of the time until `at` says of its session, by which so much was `counted`. `gone`: processes that are
+    /// known not to run any more.
+    pub(super) fn facts(&self, at: Timestamp, counted: &Counted, gone: &HashSet<ProcessKey>) -> SessionFacts {
+        let counted = counted.since(&self.told);
+        let Losses { lost, sockets_not_followed, calls_not_followed, details_missed, read_faults } = counted.losses;
         let mut blind_spots = self.blind_spots.clone();
         if calls_not_followed > 0 {
             blind_spots.push(format!("{calls_not_followed} bind() or listen() calls could not be followed"));
@@ -79,23 +101,37 @@ impl Session {
         if read_faults > 0 {
             blind_spots.push(format!("{read_faults} reads of kernel memory failed"));
         }
-        let alive: HashSet<_> = self.state.mentioned().into_iter().filter(|&key| self.procfs.is_alive(key)).collect();
-        let facts = SessionFacts {
+        blind_spots.extend(self.procfs.containers().blind_spot());
+        let mentioned = self.state.mentioned().into_iter();
+        let alive = mentioned.filter(|key| !gone.contains(key) && self.procfs.is_alive(*key)).collect();
+        SessionFacts {
             host: host(),
-            started_at: format!("{:.3}", self.started_at),
-            duration: boottime().since(self.state.started()),
-            interrupted,
+            started_at: format!("{:.3}", self.window_at),
+            duration: at.since(self.state.window_began()),
+            interrupted: false,
             hooks: self.plan().hooks(),
             blind_spots,
             lost,
             sockets_not_followed,
-            malformed: self.malformed,
-            bytes: self.programs.get_ref().bytes(),
+            malformed: counted.malformed,
+            bytes: counted.bytes,
             alive,
             socket_owners: Vec::new(),
-            port_searches: self.programs.get_ref().port_searches()?,
-        };
-        Ok((census, facts))
+            port_searches: counted.port_searches,
+            is_window: false,
+            lost_before: self.told.has_losses(),
+        }
+    }
+
+    /// What was counted since the session began.
+    pub(super) fn counted(&self) -> anyhow::Result<Counted> {
+        let programs = self.programs.get_ref();
+        Ok(Counted {
+            losses: programs.losses()?,
+            malformed: self.malformed,
+            bytes: programs.bytes(),
+            port_searches: programs.port_searches()?,
+        })
     }
 
     /// Looks for who has the sockets open that a report names, and for those that take ports and are not listed. It is a
@@ -123,7 +159,8 @@ impl Session {
     pub(super) fn begin_reconciliation(&mut self) {
         if self.reconciling.is_none() {
             let procfs = self.procfs.clone();
-            self.reconciled = Some(Instant::now());
+            self.reconciled = Instant::now();
+            self.has_reconciled = true;
             self.reconciling = Some(tokio::task::spawn_blocking(move || take_census(&procfs)));
         }
     }

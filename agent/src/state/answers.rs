@@ -5,7 +5,8 @@ use std::{collections::HashSet, time::Duration};
 use super::{
     State, Turnover,
     failures::{ConnectKey, HoldersSeen, RefusedKey, RefusedTally, RejectedSynKey, ResetKey, Tally},
-    ledger::{Owner, TIME_WAIT_LENGTH},
+    ledger::TIME_WAIT_LENGTH,
+    turnover::Owner,
 };
 use crate::model::{
     Census, Connection, HeldOptions, Leaving, Netns, OpenKind, Process, ProcessKey, RefusedCall, SocketRow,
@@ -54,9 +55,10 @@ impl State {
         let Some(entry) = self.ledger.find(row, dumped) else {
             return Attribution::Unknown(self.why_unknown(row, dumped, has_losses));
         };
-        match entry.owner {
+        match self.turnover.owner(entry.owner) {
             Owner::Process(key) => Attribution::Process(key, entry.opened),
             Owner::KernelThread => Attribution::Unknown(Reason::KernelThread),
+            Owner::Lost => Attribution::Unknown(Reason::EventLost),
             Owner::Agent => Attribution::Unknown(Reason::Agent),
             Owner::ClosedBefore => Attribution::Unknown(Reason::ClosedBefore),
         }
@@ -79,7 +81,7 @@ impl State {
     pub fn has_unseen(&self, census: &Census) -> bool {
         census.namespaces.iter().any(|namespace| {
             let mut timewait = namespace.rows.iter().filter(|row| row.substate().is_some());
-            timewait.any(|row| self.attribute(row, namespace.at, false) == Attribution::Unknown(Reason::NotSeen))
+            timewait.any(|row| self.attribute(&row, namespace.at, false) == Attribution::Unknown(Reason::NotSeen))
         })
     }
 
@@ -102,19 +104,16 @@ impl State {
     /// Whose a timewait socket is that something happens to; none if it is nobody's that is known.
     #[must_use]
     pub fn owner_of(&self, event: &TimeWaitEvent) -> Option<&Process> {
-        self.process(self.ledger.get(&event.connection, event.id)?.owner.process()?)
+        let owner = self.ledger.get(&event.connection, event.id)?.owner;
+        self.process(self.turnover.owner(owner).process()?)
     }
 
     /// Every process a report can name.
     #[must_use]
     pub fn mentioned(&self) -> HashSet<ProcessKey> {
-        let holders = self.refused.iter().flat_map(|(_, tally)| match &tally.holders {
-            HoldersSeen::Found(seen) => seen.as_slice(),
-            HoldersSeen::NotLooked | HoldersSeen::Failed(_) => &[],
-        });
+        let holders = self.refused.iter().flat_map(|(_, tally)| tally.holders.sockets());
         self.turnover
-            .by_process()
-            .map(|(key, _)| key)
+            .owners()
             .chain(self.refused.iter().filter_map(|(_, tally)| tally.last))
             .chain(holders.filter_map(|holder| holder.owner))
             .chain(self.connects.iter().filter_map(|(key, _)| key.process))
@@ -123,16 +122,21 @@ impl State {
             .collect()
     }
 
-    /// When the session began.
+    /// When the session began, which may be long before the window.
     #[must_use]
     pub const fn started(&self) -> Timestamp {
         self.started
     }
 
+    /// Every process that is known.
+    pub fn processes(&self) -> impl Iterator<Item = ProcessKey> {
+        self.processes.keys()
+    }
+
     /// What is known of a process.
     #[must_use]
     pub fn process(&self, key: ProcessKey) -> Option<&Process> {
-        self.processes.get(&key)
+        self.processes.get(key)
     }
 
     /// What became of everybody's connections, as far as it was seen.
@@ -145,9 +149,7 @@ impl State {
     #[must_use]
     pub fn turnover_at(&self, census: &Census) -> Turnover {
         let mut turnover = self.turnover.clone();
-        for owner in self.ledger.gone(census) {
-            turnover.left(owner, Leaving::Unseen);
-        }
+        self.ledger.each_gone(census, |owner| turnover.left(owner, Leaving::Unseen));
         turnover
     }
 
@@ -181,21 +183,27 @@ impl State {
         self.older.owner(connection)
     }
 
-    /// `TCPTimeWaitOverflow` of a namespace when the session began.
+    /// `TCPTimeWaitOverflow` of a namespace when the window began.
     #[must_use]
     pub fn overflow_before(&self, netns: Netns) -> u64 {
         self.older.overflow(netns)
     }
 
-    /// Events taken in.
+    /// Events taken in since the window began.
     #[must_use]
     pub const fn received(&self) -> u64 {
         self.received
     }
 
-    /// Entries that found no room in a table.
+    /// Entries that found no room in a table since the window began.
     #[must_use]
     pub fn evicted(&self) -> u64 {
+        self.evicted_ever() - self.window.evicted
+    }
+
+    /// The same since the session began.
+    #[must_use]
+    pub fn evicted_ever(&self) -> u64 {
         self.ledger.evicted()
             + self.listeners.evicted()
             + self.older.evicted()
@@ -203,6 +211,6 @@ impl State {
             + self.connects.evicted()
             + self.resets.evicted()
             + self.rejected_syns.evicted()
-            + self.evicted_processes
+            + self.processes.evicted()
     }
 }

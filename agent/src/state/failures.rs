@@ -55,6 +55,23 @@ impl<K: Eq + Hash, V: Default> Tally<K, V> {
         self.entries.get(key)
     }
 
+    /// How many keys there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Forgets every key. What found no room stays counted.
+    pub fn clear(&mut self) {
+        self.entries.clear();
+    }
+
     /// Keys that found no room.
     #[must_use]
     pub const fn evicted(&self) -> u64 {
@@ -106,8 +123,10 @@ pub struct RefusedTally {
     pub options: SocketOptions,
     /// What else was known of that socket
     pub asker: Asker,
-    /// Who held the port right after the first refusal
+    /// Who held the port right after the first refusal, or after one of an earlier window shortly before
     pub holders: HoldersSeen,
+    /// The refusal after which that was looked for
+    pub looked: Option<Timestamp>,
 }
 
 impl RefusedTally {
@@ -126,6 +145,22 @@ pub enum HoldersSeen {
     Found(Vec<HolderSeen>),
     /// It could not be found out, and why
     Failed(String),
+}
+
+impl HoldersSeen {
+    /// The sockets that were found.
+    #[must_use]
+    pub fn sockets(&self) -> &[HolderSeen] {
+        match self {
+            Self::Found(seen) => seen,
+            Self::NotLooked | Self::Failed(_) => &[],
+        }
+    }
+
+    /// The processes that have them open, or left them.
+    pub fn processes(&self) -> impl Iterator<Item = ProcessKey> {
+        self.sockets().iter().flat_map(|seen| seen.owner.into_iter().chain(seen.others.iter().copied()))
+    }
 }
 
 /// A socket that has a port.

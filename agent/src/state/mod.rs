@@ -5,32 +5,37 @@
 
 mod answers;
 pub mod failures;
+mod key;
 mod ledger;
 mod limits;
 mod listeners;
 mod older;
 mod ports;
+mod processes;
 mod turnover;
+mod window;
 
 use serde::{Deserialize, Serialize};
 
 pub use answers::{Attribution, Reason};
-pub use limits::Limits;
+pub use limits::{Limits, Sizes};
 pub use ports::Peak;
 pub use turnover::{Closes, Left, Turnover};
 
 use self::{
     failures::{ConnectKey, HoldersSeen, Place, RefusedKey, RefusedTally, RejectedSynKey, ResetKey, Tally},
-    ledger::{Entry, Ledger, Owner},
+    ledger::{Entry, Ledger},
     listeners::Listeners,
     older::Older,
     ports::PortHistory,
+    processes::{Place as ProcessPlace, Processes},
+    turnover::{Owner, OwnerId},
+    window::Window,
 };
 use crate::{
-    hash::FastMap,
     model::{
-        Census, Connection, Ending, Event, OpenKind, Process, ProcessKey, RefusedCall, Retraction, SocketHolders, Task,
-        TcpState, TimeWaitChange, TimeWaitEvent, TimeWaitMade, Timestamp, Transition,
+        Census, ClosedByPeer, Connection, Ending, Event, OpenKind, Process, ProcessKey, RefusedCall, Retraction,
+        SocketHolders, Task, TcpState, TimeWaitChange, TimeWaitEvent, TimeWaitMade, Timestamp, Transition,
     },
     ports::Route,
 };
@@ -59,6 +64,15 @@ pub enum Input {
     },
     /// A later census: what it does not show any more is forgotten
     Census(Census),
+    /// A report of the time until now was made, and the next one is of the time from now on
+    Window {
+        /// When
+        at: Timestamp,
+        /// What that report was made from
+        census: Census,
+        /// Of the processes that [`State::processes`] tells, those that do not run any more
+        gone: Vec<ProcessKey>,
+    },
 }
 
 /// Everything that is known.
@@ -69,7 +83,7 @@ pub struct State {
     ledger: Ledger,
     listeners: Listeners,
     older: Older,
-    processes: FastMap<ProcessKey, Process>,
+    processes: Processes,
     turnover: Turnover,
     refused: Tally<RefusedKey, RefusedTally>,
     connects: Tally<ConnectKey, u64>,
@@ -77,7 +91,7 @@ pub struct State {
     rejected_syns: Tally<RejectedSynKey, u64>,
     ports: PortHistory,
     received: u64,
-    evicted_processes: u64,
+    window: Window,
 }
 
 impl State {
@@ -90,7 +104,7 @@ impl State {
             ledger: Ledger::new(limits.timewait_sockets),
             listeners: Listeners::new(limits.listeners),
             older: Older::default(),
-            processes: FastMap::default(),
+            processes: Processes::new(limits.processes),
             turnover: Turnover::default(),
             refused: Tally::new(limits.failures),
             connects: Tally::new(limits.failures),
@@ -98,7 +112,7 @@ impl State {
             rejected_syns: Tally::new(limits.failures),
             ports: PortHistory::new(limits.routes),
             received: 0,
-            evicted_processes: 0,
+            window: Window::first(started),
         }
     }
 
@@ -107,15 +121,21 @@ impl State {
         match input {
             Input::Begin { census, holders } => self.begin(&census, &holders),
             Input::Event(event) => self.apply(&event),
-            Input::Process(process) => self.describe(process),
+            Input::Process(process) => {
+                self.processes.describe(process);
+            }
             Input::Holders { call, holders } => self.note_holders(&call, holders),
             Input::Census(census) => self.reconcile(&census),
+            Input::Window { at, census, gone } => {
+                self.begin_window(at, &census, &gone);
+                self.reconcile(&census);
+            }
         }
     }
 
     fn begin(&mut self, census: &Census, holders: &SocketHolders) {
         for process in holders.by_inode.values().flatten() {
-            self.describe(process.clone());
+            self.processes.describe(process.clone());
         }
         self.older = Older::new(census, holders, &mut self.listeners, self.limits.older_sockets);
     }
@@ -128,23 +148,19 @@ impl State {
         self.ledger.reconcile(census, &mut self.turnover);
     }
 
-    fn apply(&mut self, event: &Event) {
+    /// Takes in an event: as [`Input::Event`], without handing it over.
+    pub fn apply(&mut self, event: &Event) {
         self.received += 1;
         match event {
             Event::Transition(transition) => self.transition(transition),
+            Event::ClosedByPeer(end) => self.closed_by_peer(end),
             Event::Retraction(retraction) => self.retract(retraction),
             Event::Refused(call) => self.refuse(call),
-            Event::ProcessSeen(task) => self.know(task),
+            Event::ProcessSeen(task) => {
+                self.processes.know(task);
+            }
             Event::TimeWait(event) => self.timewait(event),
         }
-    }
-
-    fn describe(&mut self, process: Process) {
-        if self.processes.len() >= self.limits.processes && !self.processes.contains_key(&process.key) {
-            self.evicted_processes += 1;
-            return;
-        }
-        self.processes.insert(process.key, process);
     }
 
     /// The first answer stands: later the holder may be another.
@@ -153,30 +169,33 @@ impl State {
             && tally.holders == HoldersSeen::NotLooked
         {
             tally.holders = holders;
+            tally.looked = Some(call.at);
         }
     }
 
     fn transition(&mut self, transition: &Transition) {
-        let mut known = None;
+        let mut known: Option<(&Task, Option<ProcessPlace>)> = None;
         for task in [&transition.opener, &transition.accepter, &transition.closer].into_iter().flatten() {
+            let task: &Task = task;
             // As a rule it is one process from the beginning to the end.
-            if known != Some(task) {
-                self.know(task);
+            let is_known = |known: &Task| std::ptr::eq(known, task) || known.key == task.key && known.comm == task.comm;
+            if !known.is_some_and(|(known, _)| is_known(known)) {
+                known = Some((task, self.processes.know(task)));
             }
-            known = Some(task);
         }
         let connection = &transition.connection;
         if transition.new == TcpState::Listen {
             let owner = transition.opener.as_ref().map(|task| task.key);
-            self.listeners.open(connection.netns, connection.local, Some(transition.socket), owner);
+            self.listeners.open(connection.netns, connection.local, Some(transition.socket), owner, transition.at);
         }
         let Some(ending) = transition.ending() else { return };
         if ending == Ending::ListenerClosed {
             self.listeners.close(connection.netns, connection.local, transition.socket);
             return;
         }
-        let older = if transition.born.is_none() { self.older.take(connection) } else { None };
-        let opened = transition.opened.or(older.map(|older| older.opened));
+        let older = if transition.is_older() { self.older.take(connection) } else { None };
+        let is_served = || self.listeners.serves(connection.netns, connection.local).then_some(OpenKind::Passive);
+        let opened = transition.opened.or(older.map(|older| older.opened)).or_else(is_served);
         // The ports of the others are none that connect() chose here.
         if opened == Some(OpenKind::Active) && connection.local.port() != 0 {
             let has_entered = matches!(ending, Ending::TimeWait { .. });
@@ -191,10 +210,11 @@ impl State {
             Ending::TimeWait { simultaneous: true, .. } | Ending::TimeWaitRefused { simultaneous: true }
         );
         let closed_first = matches!(owner, Owner::Process(_)) && transition.facts.fin_first && !is_simultaneous;
-        if closed_first || matches!(ending, Ending::TimeWait { .. }) {
-            let closes = self.turnover.of(owner);
-            closes.closed_first += u64::from(closed_first);
-            closes.entered += u64::from(matches!(ending, Ending::TimeWait { .. }));
+        // As a rule it is the last of those above, who has been looked up already.
+        let place = known.filter(|(task, _)| owner.process() == Some(task.key)).and_then(|(_, place)| place);
+        if closed_first {
+            let id = self.number(owner, place);
+            self.turnover.of(id).closed_first += 1;
         }
         match ending {
             Ending::TimeWait { .. } => {
@@ -202,11 +222,16 @@ impl State {
                     Some(TimeWaitMade::Made { id, .. }) => Some(id),
                     _ => None,
                 };
+                let owner = self.number(owner, place);
+                self.turnover.of(owner).entered += 1;
                 let (socket, entered, options) = (transition.socket, transition.at, transition.facts.options);
                 let entry = Entry { socket, timewait, owner, opened, entered, options };
-                self.ledger.enter(*connection, entry, &mut self.turnover);
+                self.ledger.enter(connection, &entry, &mut self.turnover);
             }
-            Ending::TimeWaitRefused { .. } => self.turnover.of(owner).refused += 1,
+            Ending::TimeWaitRefused { .. } => {
+                let owner = self.number(owner, place);
+                self.turnover.of(owner).refused += 1;
+            }
             Ending::Reset(kind) => {
                 let key = ResetKey {
                     process: self.holder_of(owner, transition, opened),
@@ -234,19 +259,28 @@ impl State {
         }
     }
 
+    /// The number of an owner in the turnover. `place`: where the process is, if that is known.
+    fn number(&mut self, owner: Owner, place: Option<ProcessPlace>) -> OwnerId {
+        match owner {
+            Owner::Process(key) => self.processes.owner(key, place, || self.turnover.add(key)),
+            Owner::KernelThread => OwnerId::KERNEL_THREAD,
+            Owner::Agent => OwnerId::AGENT,
+            Owner::Lost => OwnerId::LOST,
+            Owner::ClosedBefore => OwnerId::CLOSED_BEFORE,
+        }
+    }
+
     /// Whose the end of a connection is: who ended its sending side, else who opened it.
     fn owner(&self, transition: &Transition, older: Option<ProcessKey>) -> Owner {
-        let process = |task: &Option<Task>| task.as_ref().filter(|task| !task.is_kernel_thread).map(|task| task.key);
         match &transition.closer {
             Some(closer) if !closer.is_bystander() => Owner::Process(closer.key),
             // It closed for someone (an MPTCP subflow, a late release): whoever connected or accepted, if that was seen.
             Some(closer) => {
                 let nobody = if closer.is_agent { Owner::Agent } else { Owner::KernelThread };
-                process(&transition.opener)
-                    .or_else(|| process(&transition.accepter))
-                    .or(older)
-                    .map_or(nobody, Owner::Process)
+                let nobody = if transition.facts.opener_lost { Owner::Lost } else { nobody };
+                opener(transition).or(older).map_or(nobody, Owner::Process)
             }
+            None if transition.facts.closer_lost => Owner::Lost,
             None => older.map_or(Owner::ClosedBefore, Owner::Process),
         }
     }
@@ -256,18 +290,20 @@ impl State {
         if let Owner::Process(key) = owner {
             return Some(key);
         }
-        let openers = [&transition.opener, &transition.accepter].into_iter().flatten();
-        let opener = openers.filter(|task| !task.is_kernel_thread).map(|task| task.key).next();
-        opener.or_else(|| match opened {
+        opener(transition).or_else(|| match opened {
             Some(OpenKind::Passive) => self.listeners.owner(transition.connection.netns, transition.connection.local),
             _ => None,
         })
     }
 
+    fn closed_by_peer(&mut self, end: &ClosedByPeer) {
+        let route = Route { netns: end.netns, local: end.local, remote: end.remote };
+        self.ports.rates.note(route, end.at, false);
+    }
+
     fn retract(&mut self, retraction: &Retraction) {
         let Some(entry) = self.ledger.retract(&retraction.connection, retraction.socket) else { return };
-        let closes = self.turnover.of(entry.owner);
-        closes.entered = closes.entered.saturating_sub(1);
+        self.turnover.take_back(entry.owner);
         self.ports.rates.take_back(&Route::of(&retraction.connection));
     }
 
@@ -280,7 +316,7 @@ impl State {
             }
             TimeWaitChange::SynRejected => {
                 if let Some(entry) = self.ledger.get(&event.connection, event.id) {
-                    let process = entry.owner.process();
+                    let process = self.turnover.owner(entry.owner).process();
                     self.syn_rejected(process, &event.connection, entry.opened, false);
                 }
             }
@@ -309,8 +345,13 @@ impl State {
     }
 
     fn refuse(&mut self, call: &RefusedCall) {
-        self.know(&call.task);
-        if let Some(tally) = self.refused.entry(RefusedKey::of(call)) {
+        self.processes.know(&call.task);
+        let key = RefusedKey::of(call);
+        let known = if self.refused.get(&key).is_none() { self.window.holders(&key, call.at) } else { None };
+        if let Some(tally) = self.refused.entry(key) {
+            if let Some((looked, holders)) = known {
+                (tally.looked, tally.holders) = (Some(looked), holders);
+            }
             tally.count += 1;
             tally.when = Some((tally.when.map_or(call.at, |(first, _)| first), call.at));
             tally.last = Some(call.task.key);
@@ -321,16 +362,10 @@ impl State {
             }
         }
     }
+}
 
-    /// Remembers a process by its name, its latest one if it has changed it (exec, prctl).
-    fn know(&mut self, task: &Task) {
-        if task.is_kernel_thread {
-            return;
-        }
-        match self.processes.get_mut(&task.key) {
-            Some(known) if known.comm == task.comm => {}
-            Some(known) => known.comm = task.comm.clone(),
-            None => self.describe(Process::from_task(task)),
-        }
-    }
+/// The process that connected, else the one that accepted. A kernel thread is none.
+fn opener(transition: &Transition) -> Option<ProcessKey> {
+    let openers = [&transition.opener, &transition.accepter].into_iter().flatten();
+    openers.filter(|task| !task.is_kernel_thread).map(|task| task.key).next()
 }

@@ -7,10 +7,11 @@ use std::{
 
 use super::{State, failures::Place};
 use crate::{
-    model::{ConnectFailure, Netns, NetnsCensus, Timestamp},
+    hash::FastMap,
+    model::{ConnectFailure, Netns, NetnsCensus, RowPlace, Timestamp},
     ports::{
         Route,
-        accounting::{self, Accounting},
+        accounting::{self, Accounting, PortSpace},
         rates::{Rate, Rates},
     },
 };
@@ -71,6 +72,17 @@ impl PortHistory {
         }
     }
 
+    /// How many routes and namespaces the most that was seen is known of.
+    pub(super) fn peaks(&self) -> usize {
+        self.peaks.len() + self.poisoned.len()
+    }
+
+    /// Forgets the most that was seen. Rates stay: they are of the last while in any case.
+    pub(super) fn forget_peaks(&mut self) {
+        self.peaks.clear();
+        self.poisoned.clear();
+    }
+
     pub(super) fn peak(&self, route: &Route) -> Option<Peak> {
         self.peaks.get(route).copied()
     }
@@ -96,13 +108,24 @@ impl State {
         accounting::account(namespace, |row| self.ledger.find(row, namespace.at)?.opened)
     }
 
+    /// Where the census has the sockets of an account, of the routes that are `wanted`.
+    #[must_use]
+    pub fn port_sockets(
+        &self,
+        namespace: &NetnsCensus,
+        space: &PortSpace,
+        wanted: impl Fn(&Route) -> bool,
+    ) -> FastMap<Route, Vec<RowPlace>> {
+        accounting::sockets(namespace, space, |row| self.ledger.find(row, namespace.at)?.opened, wanted)
+    }
+
     /// How fast connections of a route entered TIME_WAIT lately.
     #[must_use]
     pub fn rate(&self, route: &Route, now: Timestamp) -> Option<Rate> {
         self.ports.rates.of(route, now)
     }
 
-    /// The most ports of a route that a census during the session showed in use.
+    /// The most ports of a route that a census of the window showed in use.
     #[must_use]
     pub fn peak(&self, route: &Route) -> Option<Peak> {
         self.ports.peak(route)
@@ -134,15 +157,15 @@ impl State {
         self.out_of_ports().next().is_some()
     }
 
-    /// The most ephemeral ports of a namespace that a census during the session showed taken out by bound sockets.
+    /// The most ephemeral ports of a namespace that a census of the window showed taken out by bound sockets.
     #[must_use]
     pub fn most_poisoned(&self, netns: Netns) -> u32 {
         self.ports.most_poisoned(netns)
     }
 
-    /// Routes whose rate or peak found no room: their ports are counted all the same.
+    /// Routes whose rate or peak found no room since the window began: their ports are counted all the same.
     #[must_use]
     pub const fn evicted_routes(&self) -> u64 {
-        self.ports.evicted()
+        self.ports.evicted() - self.window.evicted_routes
     }
 }

@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     model::{Netns, NetnsCensus},
-    ports::accounting::account,
+    ports::{
+        Route,
+        accounting::{account, frees, sockets},
+    },
 };
 
 /// What connect() would say in the namespace firstfin was started in.
@@ -49,6 +52,9 @@ pub struct PortsLeft {
 pub fn connect(remote: SocketAddr, namespace: &NetnsCensus) -> ConnectAnswer {
     // Who opened a connection is not known here; those of a listener are at its port, which is not counted.
     let accounting = account(namespace, |_| None);
+    let places =
+        accounting.space.as_ref().map(|space| sockets(namespace, space, |_| None, |route| route.remote == remote));
+    let next_free = |route: &Route| frees(namespace, route, places.as_ref()?.get(route)?).first().copied();
     let usable = accounting.space.as_ref().map(|space| u64::from(space.usable()));
     let mut from: Vec<PortsLeft> = accounting
         .routes
@@ -60,7 +66,7 @@ pub fn connect(remote: SocketAddr, namespace: &NetnsCensus) -> ConnectAnswer {
             live: used.live.into(),
             time_wait: used.time_wait.into(),
             reusable: used.reusable.into(),
-            next_in_s: used.frees.first().map(std::time::Duration::as_secs),
+            next_in_s: next_free(route).map(|left| left.as_secs()),
         })
         .collect();
     from.sort_by(|one, other| one.left.cmp(&other.left).then_with(|| one.local.cmp(&other.local)));

@@ -119,7 +119,8 @@ fn ports_towards_a_destination_are_counted() {
             row("127.0.0.1:40000", TcpState::Listen),
             row("10.0.0.1:40002", TcpState::TimeWait),
             row("10.0.0.1:8080", TcpState::Established),
-        ],
+        ]
+        .into(),
         settings: NetnsSettings {
             port_range: Some((40_000, 40_003)),
             reserved_ports: Some(vec![(40_001, 40_001)]),

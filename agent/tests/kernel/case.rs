@@ -7,7 +7,7 @@ use std::{
 
 use libtest_mimic::{Completion, Failed, Trial};
 
-use crate::{actor, watch::NO_EVENT, wire};
+use crate::{actor, containers::Tools, watch::NO_EVENT, wire};
 
 /// How a test ends.
 pub(crate) type Outcome = Result<(), Failed>;
@@ -25,6 +25,10 @@ pub(crate) enum Need {
     Mptcp,
     /// IP_LOCAL_PORT_RANGE
     PortRange,
+    /// containerd, and what it takes to run a container
+    Containerd,
+    /// Docker, likewise
+    Docker,
 }
 
 impl Need {
@@ -34,6 +38,8 @@ impl Need {
             Self::Uring => actor::is_uring_usable().err(),
             Self::UringBind => actor::has_uring_bind().err(),
             Self::PortRange => actor::is_port_range_usable().err(),
+            Self::Containerd => Tools::lacks_containerd(),
+            Self::Docker => Tools::lacks_docker(),
             Self::Mptcp => rustix::net::socket(
                 rustix::net::AddressFamily::INET,
                 rustix::net::SocketType::STREAM,

@@ -101,14 +101,14 @@ fn demo_finds_every_mistake() -> Outcome {
 /// Ctrl-C, as the terminal sends it: the report comes, and says that it was cut short.
 fn signal_ends_a_report_early() -> Outcome {
     // Refused at once, so that something tells when the session observes.
-    let mut trace = firstfin(&["report", "--duration", "60s", "--interval", "200ms", "--format", "json"]).spawn()?;
+    let mut trace = firstfin(&["report", "--duration", "10min", "--interval", "200ms", "--format", "json"]).spawn()?;
     let mut lines = BufReader::new(trace.stdout.take().ok_or("no output")?).lines();
     let first: Report = serde_json::from_str(&lines.next().ok_or("no first report")??)?;
     assert!(!first.session.interrupted);
     kill_process(Pid::from_child(&trace), Signal::INT)?;
     let last = lines.last().ok_or("no last report")??;
     let last: Report = serde_json::from_str(&last)?;
-    assert!(last.session.interrupted && last.session.duration_s < 30.0, "{:?}", last.session);
+    assert!(last.session.interrupted && last.session.duration_s < 300.0, "{:?}", last.session);
     assert_eq!(trace.wait()?.code(), Some(0));
     Ok(())
 }

@@ -102,12 +102,12 @@ fn listener_closed_before_accept() -> Outcome {
     scene.ended_as(theirs, inbound(Ending::Reset(Reset::NotAccepted), Some(server.who())))?;
     let end = scene.watch().wait(scene.net.id(), "the end of the listener", |events| {
         events.iter().find_map(|event| match event {
-            Event::Transition(end) if end.ending() == Some(Ending::ListenerClosed) => Some((**end).clone()),
+            Event::Transition(end) if end.ending() == Some(Ending::ListenerClosed) => Some(end.clone()),
             _ => None,
         })
     })?;
     assert_eq!(end.connection.local, listener.address, "{}", scene.story());
-    scene.assert_is(end.opener.as_ref(), Some(server.who()), "who listened");
+    scene.assert_is(end.opener.as_deref(), Some(server.who()), "who listened");
     scene.finish(2)
 }
 

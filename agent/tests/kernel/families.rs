@@ -102,7 +102,7 @@ fn mptcp_connect(client: &mut Actor, listener: Listener) -> Result<Conn, Failed>
 
 /// The end of an MPTCP subflow: it is closed by a kernel thread, on behalf of nobody that could be seen.
 fn assert_subflow(scene: &Scene<'_>, end: &Transition, opener: Option<&crate::actor::Fork>) {
-    scene.assert_is(end.opener.as_ref(), opener, "opener of the subflow");
+    scene.assert_is(end.opener.as_deref(), opener, "opener of the subflow");
     assert!(
         end.closer.as_ref().is_some_and(|closer| closer.is_kernel_thread),
         "closer of the subflow\n{}",

@@ -19,7 +19,9 @@ mod case;
 mod closes;
 mod commands;
 mod connect_matrix;
+mod containers;
 mod cut_off;
+mod daemon;
 mod destroy;
 mod failures;
 mod families;
@@ -77,7 +79,9 @@ fn main() -> ExitCode {
     tests.extend(readers::tests());
     tests.extend(verdicts::tests());
     tests.extend(commands::tests());
+    tests.extend(daemon::tests());
     tests.extend(refusals::tests());
+    tests.extend(containers::tests());
     libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
 }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use firstfin::{
-    model::{Call, ConnectFailure, Name},
+    model::{Call, ConnectFailure, Ending, Event, Name},
     report::{HolderKind, PortOutcome, PortUse, ProcessInfo, Report, Severity},
 };
 use jiff::Timestamp;
@@ -18,7 +18,7 @@ use libtest_mimic::{Failed, Trial};
 use crate::{
     actor::{Actor, Family, Listener, SocketOption, establish},
     case::{Outcome, alone, trials},
-    scene::{Scene, errno_of, finding},
+    scene::{Scene, claims_time_wait, errno_of, finding},
     stories::why,
     watch::{self, NO_EVENT, Wishes},
 };
@@ -111,8 +111,8 @@ fn churn_until_none_is_left() -> Outcome {
             // The refused connection is reported when it has been seen.
             scene.watch().wait(scene.net.id(), "the connect() without a port", |events| {
                 events.iter().find_map(|event| match event {
-                    firstfin::model::Event::Transition(end)
-                        if end.ending() == Some(firstfin::model::Ending::ConnectFailed(ConnectFailure::NoFreePort)) =>
+                    Event::Transition(end)
+                        if end.ending() == Some(Ending::ConnectFailed(ConnectFailure::NoFreePort)) =>
                     {
                         Some(())
                     }
@@ -143,6 +143,10 @@ fn churn_until_none_is_left() -> Outcome {
     assert_eq!(warning.severity, Severity::Critical);
     assert_says(&warning.remedy, "net.ipv4.tcp_tw_reuse=1 (0 now)");
 
+    // Whose a TIME_WAIT is nobody knows that has not seen it begin.
+    scene.watch().wait_for(scene.net.id(), "the end of each connection", Duration::from_secs(10), |events| {
+        (events.iter().filter(|event| claims_time_wait(event)).count() == PORTS as usize).then_some(())
+    })?;
     let end = towards(&seen.report, &scene, listener.address)?;
     assert_eq!((end.used, end.usable, end.live), (PORTS.into(), PORTS.into(), 0), "{end:?}");
     assert_eq!(end.second_choice, u64::from(PORTS) / 2);

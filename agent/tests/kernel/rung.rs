@@ -5,6 +5,8 @@
 
 use std::sync::OnceLock;
 
+use agent_ebpf::{Detail, names};
+
 use firstfin::{
     kernel::{
         Settings,
@@ -23,7 +25,7 @@ use crate::{
 const VARIABLE: &str = "FIRSTFIN_MAX_RUNG";
 
 pub(crate) fn tests() -> Vec<Trial> {
-    trials!("rung": everything_is_observed_on_the_wanted_rung)
+    trials!("rung": everything_is_observed_on_the_wanted_rung, transitions_are_read_by_the_program_meant_for_this_kernel)
 }
 
 /// The rung asked for.
@@ -36,9 +38,9 @@ pub(crate) fn wanted() -> Option<Rung> {
     })
 }
 
-/// The settings of every session of these tests that wishes nothing else.
+/// The settings of every watch of these tests that wishes nothing else: every end of a connection.
 pub(crate) fn settings() -> Settings {
-    Settings { highest_rung: wanted().unwrap_or(Rung::Fentry), ..Settings::default() }
+    Settings { highest_rung: wanted().unwrap_or(Rung::Fentry), detail: Detail::Ends, ..Settings::default() }
 }
 
 /// The same for the program itself.
@@ -58,14 +60,15 @@ pub(crate) fn is_upper(observed: Observed) -> Result<bool, Failed> {
 
 /// Nothing was lost. A kprobe is not run where it interrupts another one, nor on a CPU where a task has lost it in the
 /// middle of a bpf(2) call; and since 7.0 the same is true of the program for transitions. There skipped programs are in
-/// the nature of things, as long as they are counted. Returns how many were: at most so many connections may be unknown, and
-/// none may be wrong.
+/// the nature of things, as long as they are counted. Elsewhere one is skipped only where a packet interrupts that very
+/// program: once in ten thousand records, on a slow machine. Returns how many were: at most so many connections may be
+/// unknown, and none may be wrong.
 pub(crate) fn assert_nothing_lost(events: &Events) -> Result<u64, Failed> {
     let may_skip = of(Observed::TimeWaitLeft)? == Rung::Kprobe || kernel_is_at_least(7, 0)?;
     let skipped = events.lost_by_kind.skipped_programs;
-    let lost = if may_skip { events.lost - skipped } else { events.lost };
-    assert_eq!(lost, 0, "{events:?}");
-    if events.lost > 0 {
+    assert_eq!(events.lost - skipped, 0, "{events:?}");
+    assert!(may_skip || skipped <= events.received / 10_000, "{events:?}");
+    if skipped > 0 {
         lesser("programs are skipped, and counted");
     }
     Ok(skipped)
@@ -89,5 +92,22 @@ fn everything_is_observed_on_the_wanted_rung() -> Outcome {
         };
         assert_eq!(plan.rung(observed), expected, "{observed:?}: {:#?}", plan.hooks());
     }
+    Ok(())
+}
+
+/// A kernel that refuses the one meant for it gets another one, which does the same more slowly, and nobody would notice.
+fn transitions_are_read_by_the_program_meant_for_this_kernel() -> Outcome {
+    let plan = Watch::shared()?.plan();
+    let step =
+        plan.steps.iter().find(|step| step.observed == Observed::Transitions).ok_or("no step for transitions")?;
+    let programs: Vec<_> = step.programs.iter().map(|program| program.name).collect();
+    let expected = if kernel_is_at_least(7, 0)? {
+        vec![names::INET_SOCK_SET_STATE_UNPREEMPTED, names::INET_SOCK_SET_STATE_SKIPPED]
+    } else if kernel_is_at_least(5, 11)? {
+        vec![names::INET_SOCK_SET_STATE_TYPED]
+    } else {
+        vec![names::INET_SOCK_SET_STATE]
+    };
+    assert_eq!(programs, expected);
     Ok(())
 }

@@ -85,6 +85,11 @@ pub(crate) const FIN_WAIT2: Ending = Ending::TimeWait { substate: TimeWaitSubsta
 /// TIME_WAIT at once: the other side's FIN came while the socket was still a full one.
 pub(crate) const TIME_WAIT: Ending = Ending::TimeWait { substate: TimeWaitSubstate::TimeWait, simultaneous: false };
 
+/// Whether a connection is said to be in TIME_WAIT from then on.
+pub(crate) fn claims_time_wait(event: &Event) -> bool {
+    matches!(event, Event::Transition(end) if matches!(end.ending(), Some(Ending::TimeWait { .. })))
+}
+
 impl Scene<'static> {
     /// A namespace watched by the programs all tests share.
     pub(crate) fn new() -> Result<Self, Failed> {
@@ -136,11 +141,11 @@ impl<'a> Scene<'a> {
             self.story()
         );
         assert_eq!(end.opened, expected.opened, "direction of {what}\n{}", self.story());
-        self.assert_is(end.opener.as_ref(), expected.opener, &format!("opener of {what}"));
+        self.assert_is(end.opener.as_deref(), expected.opener, &format!("opener of {what}"));
         // This process is the agent here, and other tests' sessions look at everybody's open files: whoever closes just
         // then is not the one who closes.
         if !end.closer.as_ref().is_some_and(|closer| closer.is_agent) {
-            self.assert_is(end.closer.as_ref(), expected.closer, &format!("closer of {what}"));
+            self.assert_is(end.closer.as_deref(), expected.closer, &format!("closer of {what}"));
         }
         Ok(end)
     }
@@ -202,10 +207,7 @@ impl<'a> Scene<'a> {
     pub(crate) fn finish_with_claims(&self, connections: usize) -> Result<u64, Failed> {
         let before = self.mark()?;
         assert_eq!(connection_ends(&before), connections, "ends of connections\n{}", self.story());
-        let claims = before.iter().filter(|event| match event {
-            Event::Transition(end) => matches!(end.ending(), Some(Ending::TimeWait { .. })),
-            _ => false,
-        });
+        let claims = before.iter().filter(|event| claims_time_wait(event));
         let taken_back = before.iter().filter(|event| match event {
             Event::Retraction(_) => true,
             Event::TimeWait(event) => matches!(event.change, TimeWaitChange::Left(_)),

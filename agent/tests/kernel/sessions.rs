@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use agent_ebpf::Filter;
+use agent_ebpf::{Detail, Filter};
 use firstfin::{
     kernel::Settings,
     model::{Call, Connection, Ending, Event, OpenKind, ProcessKey, TcpState, Transition},
@@ -84,14 +84,15 @@ fn sockets_from_before() -> Outcome {
     let half = end_of(&half)?;
     assert_eq!((half.born, half.opened, half.opener, half.closer), (None, None, None, None));
     let live = end_of(&live_there)?;
-    assert_eq!((live.born, live.opened, live.opener), (None, None, None));
-    scene.assert_is(live.closer.as_ref(), Some(server.who()), "closer of the connection from before");
+    // Its socket still has what its listener's listen() was told.
+    assert_eq!((live.born, live.opened, live.opener), (None, Some(OpenKind::Passive), None));
+    scene.assert_is(live.closer.as_deref(), Some(server.who()), "closer of the connection from before");
     Ok(())
 }
 
 fn end_in(events: &[Event], connection: Connection) -> Result<Transition, Failed> {
     let end = events.iter().find_map(|event| match event {
-        Event::Transition(end) if end.connection == connection && end.ending().is_some() => Some((**end).clone()),
+        Event::Transition(end) if end.connection == connection && end.ending().is_some() => Some(end.clone()),
         _ => None,
     });
     end.ok_or_else(|| format!("no end of {connection:?} in the session").into())
@@ -150,7 +151,10 @@ fn retracted_claim_is_not_counted() -> Outcome {
         Ok(())
     })?;
     let process = seen.process(client.who())?;
-    assert_eq!((process.entered, process.sockets + process.fin_wait2), (1, 1), "{process:?}");
+    // The program that sees the RST may be one that was skipped.
+    let skipped = rung::assert_nothing_lost(&seen.report.session.events)?;
+    assert!((1..=1 + skipped).contains(&process.entered), "{process:?}, {skipped} programs skipped");
+    assert_eq!(process.sockets + process.fin_wait2, 1, "{process:?}");
     let namespace = seen.namespace(&scene.net)?;
     assert_eq!((namespace.total, namespace.kernel_total), (1, 1));
     Ok(())
@@ -179,7 +183,7 @@ fn minisocket_killed_by_a_reset_is_not_counted() -> Outcome {
 }
 
 fn every_transition() -> Outcome {
-    let watch = Watch::attach(&Settings { every_transition: true, ..rung::settings() })?;
+    let watch = Watch::attach(&Settings { detail: Detail::States, ..rung::settings() })?;
     let scene = Scene::with(&watch)?;
     let (mut client, mut server) = (scene.actor("ff-client")?, scene.actor("ff-server")?);
     let listener = server.listen_anywhere(Family::V4)?;

@@ -15,9 +15,16 @@ use std::{
     time::Duration,
 };
 
-use agent_ebpf::Filter;
+use agent_ebpf::{Detail, Filter};
 use firstfin::{
-    kernel::{Losses, Programs, Settings, census, plan::Plan, processes::Procfs, sock_diag::DumpFilter},
+    kernel::{
+        Losses, Programs, Settings, census,
+        containers::{self, Containers},
+        netns,
+        plan::Plan,
+        processes::Procfs,
+        sock_diag::DumpFilter,
+    },
     model::{Census, Connection, Event, Netns, SocketFacts, Task, Timestamp, Transition},
     report::{NetnsTimeWait, ProcessTimeWait, Report},
     session::Session,
@@ -161,9 +168,7 @@ impl Watch {
     pub(crate) fn end(&self, connection: Connection) -> Result<Transition, Failed> {
         self.wait(connection.netns, &format!("the end of {} -> {}", connection.local, connection.remote), |events| {
             events.iter().find_map(|event| match event {
-                Event::Transition(end) if end.connection == connection && end.ending().is_some() => {
-                    Some((**end).clone())
-                }
+                Event::Transition(end) if end.connection == connection && end.ending().is_some() => Some(end.clone()),
                 _ => None,
             })
         })
@@ -200,8 +205,9 @@ impl Drop for Watch {
 }
 
 fn sort(sorted: &Sorted, programs: &Mutex<Programs>) {
-    let mut batch = Vec::new();
-    lock(programs).drain(&mut |record| batch.push(record));
+    let mut programs = lock(programs);
+    let batch: Vec<_> = std::iter::from_fn(|| programs.next_event()).collect();
+    drop(programs);
     if batch.is_empty() {
         return;
     }
@@ -212,6 +218,7 @@ fn sort(sorted: &Sorted, programs: &Mutex<Programs>) {
             Ok(Event::Retraction(retraction)) => (retraction.connection.netns, retraction.at),
             Ok(Event::Refused(call)) => (call.netns, call.at),
             Ok(Event::TimeWait(event)) => (event.connection.netns, event.at),
+            Ok(Event::ClosedByPeer(end)) => (end.netns, end.at),
             // They belong to no namespace; the sessions are asked about what becomes of them.
             Ok(Event::ProcessSeen(_)) => continue,
             Err(error) => {
@@ -231,13 +238,26 @@ fn sort(sorted: &Sorted, programs: &Mutex<Programs>) {
 pub(crate) struct Wishes {
     netns: Netns,
     settings: Settings,
+    names: containers::Config,
 }
 
 impl Wishes {
+    /// Everything on the host.
+    pub(crate) fn of_the_host() -> Result<Self, Failed> {
+        let settings = Settings { detail: Detail::Report, ..rung::settings() };
+        Ok(Self { netns: netns::current()?, settings, names: containers::Config::default() })
+    }
+
+    /// The same, with names of containers from elsewhere.
+    pub(crate) fn naming(self, names: containers::Config) -> Self {
+        Self { names, ..self }
+    }
+
     /// Everything in this namespace.
     pub(crate) fn of(net: &Net) -> Self {
         let filter = Filter { netns: net.id().0, ..Filter::default() };
-        Self { netns: net.id(), settings: Settings { filter, ..rung::settings() } }
+        let settings = Settings { filter, detail: Detail::Report, ..rung::settings() };
+        Self { netns: net.id(), settings, names: containers::Config::default() }
     }
 }
 
@@ -309,7 +329,8 @@ fn observe(
 ) -> anyhow::Result<Observed> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut session = Session::start(&wishes.settings, None)?;
+        let procfs = Procfs::host().naming(Containers::new(&wishes.names));
+        let mut session = Session::start_with(&wishes.settings, procfs, None)?;
         has_begun.send(())?;
         let mut events = Vec::new();
         let collect = &mut |event: &Event, _: Option<&_>| {
@@ -356,11 +377,11 @@ fn attributions_of(state: &State, census: &Census, has_losses: bool) -> HashMap<
     let namespaces = census.namespaces.iter();
     let rows = namespaces.flat_map(|namespace| namespace.rows.iter().map(|row| (row, namespace.at)));
     let timewait = rows.filter(|(row, _)| row.substate().is_some());
-    timewait.map(|(row, at)| (row.connection, state.attribute(row, at, has_losses))).collect()
+    timewait.map(|(row, at)| (row.connection, state.attribute(&row, at, has_losses))).collect()
 }
 
 fn describe(event: &Event) -> String {
-    let who = |task: &Option<Task>| {
+    let who = |task: &Option<Arc<Task>>| {
         task.as_ref().map_or_else(
             || "-".to_owned(),
             |task| format!("{}[{}]{}", task.comm, task.key.tgid, if task.is_kernel_thread { " (kernel)" } else { "" }),
@@ -398,6 +419,7 @@ fn describe_facts(facts: &SocketFacts) -> String {
         (facts.has_socket, "has a socket"),
         (facts.is_unconnected, "unconnected"),
         (facts.linger_zero, "linger zero"),
+        (facts.closer_lost, "closer lost"),
     ];
     let mut text = format!(" errno {}", facts.errno);
     for (_, name) in named.into_iter().filter(|(is_so, _)| *is_so) {

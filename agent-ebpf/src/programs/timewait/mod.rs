@@ -14,19 +14,18 @@ use aya_ebpf::{bindings::BPF_ANY, helpers::bpf_get_current_pid_tgid};
 
 use crate::{
     emit,
-    maps::{Connection, Doing, NOTES, Notes, PURGES, TAKERS, known_or_new},
+    followed::{self, Connection},
+    maps::{Doing, NOTES, Notes, PURGES, TAKERS},
+    memory::{Probed, read_or_zero},
     settings::offset,
     socket,
-    task::read_or_zero,
+    states::{FIN_WAIT2, TIME_WAIT},
 };
 
 // enum tcp_tw_status, include/net/tcp.h
 const TCP_TW_SUCCESS: u32 = 0;
 const TCP_TW_RST: u32 = 1;
 const TCP_TW_SYN: u32 = 3;
-// tw_substate, include/net/tcp_states.h
-const FIN_WAIT2: u8 = 5;
-const TIME_WAIT: u8 = 6;
 // struct tcphdr, include/uapi/linux/tcp.h: its flags, and those that make a connection
 const FLAGS: usize = 13;
 const SYN: u8 = 0x02;
@@ -45,11 +44,11 @@ fn notes() -> Option<&'static mut Notes> {
 /// A timewait socket was made for a connection, or refused (`tw` is 0).
 #[inline(always)]
 fn made(sk: u64, tw: u64, state: u8) {
-    if !socket::is_tcp(sk) {
+    if !socket::is_tcp::<Probed>(sk) {
         return;
     }
     // A full table is counted where the owner would be kept; here there is none to lose.
-    if let Some(connection) = known_or_new(sk) {
+    if let Some(connection) = followed::known_or_new(sk) {
         // SAFETY: the map hands out a live value, which only the CPU that holds the socket's lock changes.
         let connection = unsafe { &mut *connection };
         connection.timewait = tw;

@@ -8,6 +8,7 @@ mod workload;
 
 use std::process::ExitCode;
 
+use agent_ebpf::{Detail, Filter};
 use anyhow::Context as _;
 
 use self::workload::Workload;
@@ -15,7 +16,7 @@ use super::{Interrupt, exit_code, report, settings};
 use crate::{
     cli::{self, Global},
     output::json,
-    session::Session,
+    session::{Session, Unheard},
 };
 
 pub(super) use roles::play;
@@ -26,12 +27,12 @@ const TOP: usize = 10;
 pub(super) async fn run(global: &Global, args: &cli::Demo) -> anyhow::Result<ExitCode> {
     let recording = report::create_recording(args.record.as_deref())?;
     let mut interrupt = Interrupt::listen()?;
-    let mut session = Session::start(&settings(global, false, agent_ebpf::Filter::default()), recording)?;
+    let mut session = Session::start(&settings(global, Detail::Report, Filter::default()), recording)?;
     let started = tokio::task::spawn_blocking(Workload::run);
     // The processes that stay are held until the report is made: with the last one, a namespace and its sockets go.
-    let mut ignore = |_: &_, _: Option<&_>| Ok(());
+    let mut unheard = Unheard;
     let workload = tokio::select! {
-        done = session.observe(started, &mut ignore) => Some(done?.context("run the workload")??),
+        done = session.observe(started, &mut unheard) => Some(done?.context("run the workload")??),
         () = interrupt.first() => None,
     };
     let report = session.finish(interrupt.came()).await?;

@@ -61,8 +61,12 @@ pub fn identify(path: &str) -> Identity {
             if found.layout != Layout::InUnit {
                 identity.unit = None;
             }
-            identity.container =
-                Some(Container { runtime: found.runtime.into(), id: found.id.into(), pod_uid: pod_uid.clone() });
+            identity.container = Some(Container {
+                runtime: found.runtime.into(),
+                id: found.id.into(),
+                pod_uid: pod_uid.clone(),
+                ..Container::default()
+            });
         } else if let Some(unit) = unit(component, path) {
             identity.unit = Some(unit);
         }

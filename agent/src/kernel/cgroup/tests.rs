@@ -131,6 +131,7 @@ fn every_runtime_is_told_by_its_paths() {
             runtime: runtime.into(),
             id: id.into(),
             pod_uid: pod_uid.map(Name::from),
+            ..Container::default()
         });
         assert_eq!(identity.container, container, "{what}: {template}");
     }

@@ -27,6 +27,10 @@ pub(super) enum Fit {
     Arguments(usize),
     /// A program on a raw tracepoint may lose the CPU, and the tracepoints of tracefs are within reach
     PreemptibleTracepoints,
+    /// A program on a raw tracepoint may lose the CPU; elsewhere no such program is needed
+    OnlyPreemptible,
+    /// The verifier knows the current task's type (5.11), and a raw tracepoint keeps the CPU
+    TypedTasks,
 }
 
 pub(super) struct RungOf {
@@ -43,11 +47,11 @@ pub(super) struct Ladder {
 }
 
 const fn raw(name: &'static str) -> (Program, Fit) {
-    raw_at(name, name)
+    (Program { name, attachment: Attachment::RawTracepoint(name) }, Fit::Any)
 }
 
-const fn raw_at(name: &'static str, hook: &'static str) -> (Program, Fit) {
-    (Program { name, attachment: Attachment::RawTracepoint(hook) }, Fit::Any)
+const fn typed(name: &'static str, hook: &'static str) -> (Program, Fit) {
+    (Program { name, attachment: Attachment::TypedTracepoint(hook) }, Fit::TypedTasks)
 }
 
 const fn syscall(name: &'static str) -> (Program, Fit) {
@@ -148,9 +152,16 @@ pub(super) const LADDERS: &[Ladder] = &[
                     },
                     Fit::PreemptibleTracepoints,
                 ),
+                typed(names::INET_SOCK_SET_STATE_TYPED, names::INET_SOCK_SET_STATE),
                 raw(names::INET_SOCK_SET_STATE),
             ],
-            &[raw_at(names::INET_SOCK_SET_STATE_SKIPPED, names::INET_SOCK_SET_STATE)],
+            &[(
+                Program {
+                    name: names::INET_SOCK_SET_STATE_SKIPPED,
+                    attachment: Attachment::RawTracepoint(names::INET_SOCK_SET_STATE),
+                },
+                Fit::OnlyPreemptible,
+            )],
         ])],
     },
     Ladder { observed: Observed::SocketGone, rungs: &[only(&[&[raw(names::TCP_DESTROY_SOCK)]])] },

@@ -103,6 +103,8 @@ impl Observed {
 pub enum Attachment {
     /// Raw tracepoint, by name; needs no tracefs
     RawTracepoint(&'static str),
+    /// The same, with its arguments as BTF has them
+    TypedTracepoint(&'static str),
     /// Tracepoint of tracefs, by category and name
     Tracepoint(&'static str, &'static str),
     /// Entry of a kernel function, with its arguments as BTF has them
@@ -119,7 +121,7 @@ impl Attachment {
     /// The kernel function, if it is one.
     const fn function(self) -> Option<&'static str> {
         match self {
-            Self::RawTracepoint(_) | Self::Tracepoint(..) => None,
+            Self::RawTracepoint(_) | Self::TypedTracepoint(_) | Self::Tracepoint(..) => None,
             Self::Fentry(function) | Self::Fexit(function) | Self::Kprobe(function) | Self::Kretprobe(function) => {
                 Some(function)
             }
@@ -220,6 +222,19 @@ impl Plan {
         self.steps.iter().map(Step::hook).collect()
     }
 
+    /// Puts the programs of a step that are not told types in the place of those that are. False if there are none.
+    pub fn without_types(&mut self, step: usize) -> bool {
+        let programs = self.steps.get_mut(step).into_iter().flat_map(|step| &mut step.programs);
+        let mut any = false;
+        for program in programs {
+            if let Attachment::TypedTracepoint(hook) = program.attachment {
+                *program = Program { name: hook, attachment: Attachment::RawTracepoint(hook) };
+                any = true;
+            }
+        }
+        any
+    }
+
     /// Leaves the rung of a step, which could not be carried out, for the next one below.
     pub fn fall(&mut self, step: usize, why: String) {
         let (Some(fallen), Some(ladder)) = (self.steps.get_mut(step), LADDERS.get(step)) else { return };
@@ -277,15 +292,19 @@ fn climb(ladder: &Ladder, facts: &HostFacts, highest: Rung, refused: Vec<(Rung, 
 
 /// The program of each pick that fits this kernel's functions.
 fn choose(picks: &[Pick], facts: &HostFacts) -> Result<Vec<Program>, String> {
-    picks.iter().map(|pick| choose_one(pick, facts)).collect()
+    let is_needed = |pick: &&Pick| {
+        has_preemptible_tracepoints(facts) || pick.iter().any(|(_, fit)| !matches!(fit, Fit::OnlyPreemptible))
+    };
+    picks.iter().filter(is_needed).map(|pick| choose_one(pick, facts)).collect()
 }
 
 fn choose_one(pick: &Pick, facts: &HostFacts) -> Result<Program, String> {
     let arguments = |program: &Program| facts.argument_count(program.attachment.function()?);
     let fits = |program: &Program, fit: Fit| match fit {
-        Fit::Any => true,
+        Fit::Any | Fit::OnlyPreemptible => true,
         Fit::Arguments(count) => arguments(program) == Some(count),
         Fit::PreemptibleTracepoints => has_preemptible_tracepoints(facts) && unmet(Need::Tracepoints, facts).is_none(),
+        Fit::TypedTasks => is_at_least(&facts.kernel, (5, 11)) && !has_preemptible_tracepoints(facts),
     };
     if let Some((program, _)) = pick.iter().find(|(program, fit)| fits(program, *fit)) {
         return Ok(*program);
@@ -299,7 +318,7 @@ fn choose_one(pick: &Pick, facts: &HostFacts) -> Result<Program, String> {
         |(function, count)| {
             let wanted = pick.iter().filter_map(|(_, fit)| match fit {
                 Fit::Arguments(wanted) => Some(wanted.to_string()),
-                Fit::Any | Fit::PreemptibleTracepoints => None,
+                Fit::Any | Fit::OnlyPreemptible | Fit::PreemptibleTracepoints | Fit::TypedTasks => None,
             });
             let wanted: Vec<String> = wanted.collect();
             format!("this kernel's {function} has {count} arguments; firstfin knows it with {}", wanted.join(" or "))

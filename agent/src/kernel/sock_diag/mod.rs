@@ -11,11 +11,7 @@
 mod answer;
 mod error;
 
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    os::fd::OwnedFd,
-    time::Duration,
-};
+use std::{collections::HashSet, os::fd::OwnedFd, time::Duration};
 
 use answer::{Message, Socket};
 pub use error::{Family, SockDiagError};
@@ -30,7 +26,7 @@ use rustix::{
     net::{self, AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, sockopt},
 };
 
-use crate::model::{Netns, SocketRow, TcpState};
+use crate::model::{Netns, Rows, SocketRow, TcpState};
 
 /// The kernel answers at once or not at all: dumping 100,000 sockets takes some 40 ms in all.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -103,7 +99,7 @@ impl DumpFilter {
 ///
 /// # Errors
 /// If the kernel does not answer in full; there is no such thing as half a dump.
-pub fn dump(netns: Netns, filter: &DumpFilter) -> Result<Vec<SocketRow>, SockDiagError> {
+pub fn dump(netns: Netns, filter: &DumpFilter) -> Result<Rows, SockDiagError> {
     let mut collected = Collected::default();
     for family in [Family::Ipv4, Family::Ipv6] {
         let mut attempt = 1;
@@ -111,6 +107,7 @@ pub fn dump(netns: Netns, filter: &DumpFilter) -> Result<Vec<SocketRow>, SockDia
             let mut answer = Collected::default();
             match ask(family, netns, filter, &mut answer)? {
                 Consistency::Consistent => {
+                    answer.settle();
                     collected.append(answer);
                     break;
                 }
@@ -125,40 +122,66 @@ pub fn dump(netns: Netns, filter: &DumpFilter) -> Result<Vec<SocketRow>, SockDia
     Ok(collected.rows)
 }
 
-/// Rows by the cookie that names a socket, so that none is counted twice.
+/// Rows, with the cookies that name their sockets.
 #[derive(Default)]
 struct Collected {
-    rows: Vec<SocketRow>,
-    places: HashMap<u64, usize>,
+    rows: Rows,
+    cookies: Cookies,
     skipped: u64,
 }
 
 impl Collected {
     fn take(&mut self, socket: Option<&Socket>, filter: &DumpFilter) {
-        let Some(&Socket { cookie, row }) = socket else {
+        let Some(Socket { cookie, row }) = socket else {
             self.skipped += 1;
             return;
         };
-        if !filter.passes(&row) {
-            return;
+        if filter.passes(row) {
+            self.cookies.push(*cookie, u32::try_from(self.rows.len()).unwrap_or(u32::MAX));
+            self.rows.push(row);
         }
-        match self.places.entry(cookie) {
-            Entry::Occupied(place) => {
-                if let Some(known) = self.rows.get_mut(*place.get()) {
-                    *known = row;
-                }
-            }
-            Entry::Vacant(place) => {
-                place.insert(self.rows.len());
-                self.rows.push(row);
-            }
+    }
+
+    /// Keeps each socket once, as it was met last.
+    fn settle(&mut self) {
+        let superseded = std::mem::take(&mut self.cookies).superseded();
+        if !superseded.is_empty() {
+            let mut numbers = 0..;
+            self.rows.retain(|_| numbers.next().is_none_or(|number| !superseded.contains(&number)));
         }
     }
 
     /// Takes the sockets of the other family, which are others.
-    fn append(&mut self, mut other: Self) {
-        self.rows.append(&mut other.rows);
+    fn append(&mut self, other: Self) {
+        self.rows.append(other.rows);
         self.skipped += other.skipped;
+    }
+}
+
+/// Cookies with the numbers of their rows. There are as many as there are sockets, at a time when memory is at its fullest.
+#[derive(Default)]
+struct Cookies {
+    /// The kernel counts them up from 1 (`gen_cookie_next()`, include/linux/cookie.h)
+    short: Vec<[u32; 2]>,
+    /// And those it gives out in an interrupt down from 2^64
+    long: Vec<(u64, u32)>,
+}
+
+impl Cookies {
+    fn push(&mut self, cookie: u64, number: u32) {
+        match u32::try_from(cookie) {
+            Ok(cookie) => self.short.push([cookie, number]),
+            Err(_) => self.long.push((cookie, number)),
+        }
+    }
+
+    /// The rows of sockets that were met once more after them.
+    fn superseded(mut self) -> HashSet<u32> {
+        self.short.sort_unstable();
+        self.long.sort_unstable();
+        let short = self.short.array_windows().filter(|[[cookie, _], [next, _]]| cookie == next);
+        let long = self.long.array_windows().filter(|[(cookie, _), (next, _)]| cookie == next);
+        short.map(|[[_, number], _]| *number).chain(long.map(|[(_, number), _]| *number)).collect()
     }
 }
 
@@ -285,16 +308,23 @@ mod tests {
         };
         let mut collected = Collected::default();
         let filter = DumpFilter::all();
+        collected.take(Some(&Socket { cookie: u64::MAX - 7, row: row(TcpState::SynSent, None) }), &filter);
+        collected.take(Some(&Socket { cookie: u64::MAX - 7, row: row(TcpState::Established, None) }), &filter);
+        collected.take(Some(&Socket { cookie: 7 << 32, row: row(TcpState::CloseWait, None) }), &filter);
         collected.take(Some(&Socket { cookie: 7, row: row(TcpState::FinWait1, None) }), &filter);
         collected.take(Some(&Socket { cookie: 8, row: row(TcpState::Listen, None) }), &filter);
         collected.take(Some(&Socket { cookie: 7, row: row(TcpState::TimeWait, Some(60)) }), &filter);
         collected.take(None, &filter);
-        assert_eq!(collected.rows, [row(TcpState::TimeWait, Some(60)), row(TcpState::Listen, None)]);
+        collected.settle();
+        let rows: Vec<SocketRow> = collected.rows.iter().collect();
+        let others = [TcpState::Established, TcpState::CloseWait, TcpState::Listen].map(|state| row(state, None));
+        assert_eq!(rows, [&others[..], &[row(TcpState::TimeWait, Some(60))]].concat());
         assert_eq!(collected.skipped, 1);
         let mut minisockets = Collected::default();
         minisockets.take(Some(&Socket { cookie: 7, row: row(TcpState::FinWait2, None) }), &DumpFilter::time_wait());
         minisockets.take(Some(&Socket { cookie: 8, row: row(TcpState::FinWait2, Some(9)) }), &DumpFilter::time_wait());
-        assert_eq!(minisockets.rows, [row(TcpState::FinWait2, Some(9))]);
+        minisockets.settle();
+        assert_eq!(minisockets.rows.iter().collect::<Vec<_>>(), [row(TcpState::FinWait2, Some(9))]);
     }
 
     #[test]

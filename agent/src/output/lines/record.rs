@@ -4,17 +4,17 @@
 //! or is not known of it, is left out; only `process` is always there, and null if no process is known. Addresses of
 //! kernel objects are left out on purpose: they would tell where the kernel's memory lies.
 
-use std::net::SocketAddr;
+use std::{borrow::Cow, net::SocketAddr, time::Duration};
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::{
     model::{
         Call, ConnectFailure, Connection, Ending, Event, Leaving, Name, Netns, Process, RefusedCall, Reset, Retraction,
         SocketOptions, Task, TcpState, TimeWaitChange, TimeWaitEvent, TimeWaitSubstate, Timestamp, Transition, errno,
     },
-    output::clock::{Clock, milliseconds},
+    output::clock::{Clock, Milliseconds, milliseconds},
     report::Direction,
 };
 
@@ -30,7 +30,7 @@ pub struct EventRecord {
     #[serde(rename = "type")]
     pub kind: EventType,
     /// When, RFC 3339 in UTC with milliseconds
-    pub at: String,
+    pub at: Milliseconds,
     /// Who ended the sending side of the connection, else who opened it; for a call, who made it. Null if unknown
     pub process: Option<EventProcess>,
     /// Who opened the connection, if that was another process
@@ -43,10 +43,12 @@ pub struct EventRecord {
     pub netns: Netns,
     /// Address and port here; port 0 if none was chosen
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub local: Option<String>,
+    #[schemars(with = "Option<String>")]
+    pub local: Option<SocketAddr>,
     /// Address and port there
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub remote: Option<String>,
+    #[schemars(with = "Option<String>")]
+    pub remote: Option<SocketAddr>,
     /// Which way the connection was opened; left out if that was before the trace began
     #[serde(skip_serializing_if = "Option::is_none")]
     pub direction: Option<Direction>,
@@ -83,11 +85,12 @@ pub struct EventRecord {
     pub errno: Option<u32>,
     /// Its name: `EADDRINUSE`
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
+    pub error: Option<Cow<'static, str>>,
     /// Milliseconds since the socket began to connect, was created by an incoming SYN, or began to listen; left out if
     /// that was before the trace began
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub duration_ms: Option<f64>,
+    #[serde(rename = "duration_ms", skip_serializing_if = "Option::is_none", serialize_with = "in_milliseconds")]
+    #[schemars(with = "Option<f64>")]
+    pub duration: Option<Duration>,
 }
 
 /// What happened.
@@ -193,6 +196,11 @@ const fn is_false(value: &bool) -> bool {
     !*value
 }
 
+#[expect(clippy::ref_option, reason = "serde asks for a reference")]
+fn in_milliseconds<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    duration.map(milliseconds).serialize(serializer)
+}
+
 impl EventRecord {
     /// The record of an event; none for what a trace does not show: announcements of processes and, without
     /// `with_states`, transitions that neither end a connection nor concern a listener. `owner`: of the timewait socket an
@@ -204,7 +212,8 @@ impl EventRecord {
             Event::Refused(call) => Some(Self::of_refused(call, clock)),
             Event::Retraction(retraction) => Some(Self::of_retraction(retraction, clock)),
             Event::TimeWait(event) => Self::of_timewait(event, owner, clock, with_states),
-            Event::ProcessSeen(_) => None,
+            // Only a report's session is told of an end in so few words.
+            Event::ProcessSeen(_) | Event::ClosedByPeer(_) => None,
         }
     }
 
@@ -219,6 +228,7 @@ impl EventRecord {
         Some(Self { process, left, ..Self::bare(kind, event.at, clock, &event.connection) })
     }
 
+    #[inline]
     fn of_transition(transition: &Transition, clock: &Clock, with_states: bool) -> Option<Self> {
         let is_listener = transition.old == TcpState::Listen || transition.new == TcpState::Listen;
         let ending = transition.ending();
@@ -228,10 +238,10 @@ impl EventRecord {
             Some(_) => EventType::ConnectionEnd,
             None => return None,
         };
-        let owner = transition.closer.as_ref().or(transition.opener.as_ref()).or(transition.accepter.as_ref());
+        let owner = transition.closer.as_deref().or(transition.opener.as_deref()).or(transition.accepter.as_deref());
         let is_another = |task: &&Task| owner.is_some_and(|owner| owner.key != task.key);
-        let opener = transition.opener.as_ref().filter(is_another);
-        let accepter = transition.accepter.as_ref().filter(is_another);
+        let opener = transition.opener.as_deref().filter(is_another);
+        let accepter = transition.accepter.as_deref().filter(is_another);
         let states = (with_states || is_listener).then_some((transition.old.name(), transition.new.name()));
         let errno = ending.map(|ending| ending_errno(ending, transition)).filter(|&errno| errno != 0);
         let facts = &transition.facts;
@@ -240,7 +250,7 @@ impl EventRecord {
             opener: opener.map(EventProcess::from),
             accepter: accepter.map(EventProcess::from),
             // A listener's other side is the unspecified address, which says nothing.
-            remote: (!is_listener).then(|| transition.connection.remote.to_string()),
+            remote: (!is_listener).then_some(transition.connection.remote),
             direction: transition.opened.filter(|_| !is_listener).map(Direction::from),
             from: states.map(|(from, _)| from),
             to: states.map(|(_, to)| to),
@@ -253,7 +263,7 @@ impl EventRecord {
             closed_first: ending.and((facts.fin_first || facts.fin_second).then_some(facts.fin_first)),
             errno,
             error: errno.map(errno::name),
-            duration_ms: transition.born.map(|born| milliseconds(transition.at.since(born))),
+            duration: transition.born.map(|born| transition.at.since(born)),
             ..Self::bare(kind, transition.at, clock, &transition.connection)
         })
     }
@@ -262,7 +272,7 @@ impl EventRecord {
         let nowhere = Connection { netns: refused.netns, local: UNSPECIFIED, remote: UNSPECIFIED };
         Self {
             process: Some(EventProcess::from(&refused.task)),
-            local: refused.local.map(|local| local.to_string()),
+            local: refused.local,
             remote: None,
             call: Some(refused.call),
             options: Some(refused.options),
@@ -276,17 +286,18 @@ impl EventRecord {
         Self::bare(EventType::Retraction, retraction.at, clock, &retraction.connection)
     }
 
+    #[inline]
     fn bare(kind: EventType, at: Timestamp, clock: &Clock, connection: &Connection) -> Self {
         Self {
             schema: EVENT_SCHEMA,
             kind,
-            at: clock.utc(at),
+            at: clock.wall(at),
             process: None,
             opener: None,
             accepter: None,
             netns: connection.netns,
-            local: Some(connection.local.to_string()),
-            remote: Some(connection.remote.to_string()),
+            local: Some(connection.local),
+            remote: Some(connection.remote),
             direction: None,
             from: None,
             to: None,
@@ -299,7 +310,7 @@ impl EventRecord {
             options: None,
             errno: None,
             error: None,
-            duration_ms: None,
+            duration: None,
         }
     }
 }

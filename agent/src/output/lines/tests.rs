@@ -1,6 +1,6 @@
 //! Lines of a trace, as text and as JSON, from events as the decoder makes them.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use jiff::tz::TimeZone;
 use serde_json::Value;
@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::*;
 use crate::model::{
     Asker, Connection, Name, OpenKind, ProcessKey, RefusedCall, Retraction, SocketFacts, SocketId, SocketOptions, Task,
-    TcpState, Transition,
+    TcpState, Timestamp, Transition,
 };
 
 const HOST: Netns = Netns(4_026_531_840);
@@ -39,9 +39,9 @@ fn transition(old: TcpState, new: TcpState) -> Transition {
         new,
         opened: Some(OpenKind::Active),
         born: Some(Timestamp(1_115 * MS + 750_000)),
-        opener: Some(task(4242, b"curl")),
+        opener: Some(Arc::new(task(4242, b"curl"))),
         accepter: None,
-        closer: Some(task(4242, b"curl")),
+        closer: Some(Arc::new(task(4242, b"curl"))),
         timewait: None,
         facts: SocketFacts { established: true, ..SocketFacts::default() },
     }
@@ -77,7 +77,13 @@ fn refused() -> RefusedCall {
 
 fn listener(old: TcpState, new: TcpState) -> Transition {
     let connection = Connection { netns: BLUE, local: address("[::]:8080"), remote: address("[::]:0") };
-    Transition { connection, opened: None, closer: None, opener: Some(task(900, b"java")), ..transition(old, new) }
+    Transition {
+        connection,
+        opened: None,
+        closer: None,
+        opener: Some(Arc::new(task(900, b"java"))),
+        ..transition(old, new)
+    }
 }
 
 /// One of each kind, and those that are easy to get wrong.
@@ -86,8 +92,8 @@ fn events() -> Vec<Event> {
     let shut_down = SocketFacts { is_shut_down: true, ..established };
     let inbound = Transition {
         opened: Some(OpenKind::Passive),
-        opener: Some(task(900, b"java")),
-        closer: Some(task(901, b"java-worker")),
+        opener: Some(Arc::new(task(900, b"java"))),
+        closer: Some(Arc::new(task(901, b"java-worker"))),
         connection: Connection {
             netns: BLUE,
             local: address("[2001:db8::1]:8080"),
@@ -134,7 +140,7 @@ fn events() -> Vec<Event> {
         listener(TcpState::Close, TcpState::Listen),
         listener(TcpState::Listen, TcpState::Close),
     ];
-    let mut events: Vec<_> = transitions.into_iter().map(|it| Event::Transition(Box::new(it))).collect();
+    let mut events: Vec<_> = transitions.into_iter().map(Event::Transition).collect();
     events.push(Event::Refused(refused()));
     events.push(Event::Refused(RefusedCall {
         call: Call::Listen,
@@ -149,12 +155,24 @@ fn events() -> Vec<Event> {
     events
 }
 
+impl Lines {
+    fn text(&self, event: &Event) -> Option<String> {
+        let mut line = String::new();
+        self.write_text(event, None, &mut line).then_some(line)
+    }
+
+    fn json(&self, event: &Event) -> Option<String> {
+        let mut line = String::new();
+        self.write_json(event, None, &mut line).unwrap().then_some(line)
+    }
+}
+
 fn text(lines: &Lines) -> String {
-    std::iter::once(lines.header()).chain(events().iter().filter_map(|event| lines.text(event, None))).collect()
+    std::iter::once(lines.header()).chain(events().iter().filter_map(|event| lines.text(event))).collect()
 }
 
 fn json(lines: &Lines) -> Vec<Value> {
-    let lines = events().iter().filter_map(|event| lines.json(event, None).unwrap()).collect::<Vec<_>>();
+    let lines = events().iter().filter_map(|event| lines.json(event)).collect::<Vec<_>>();
     lines.iter().map(|line| serde_json::from_str(line.strip_suffix('\n').unwrap()).unwrap()).collect()
 }
 
@@ -169,7 +187,7 @@ fn states() {
     let shown: Vec<_> = [
         Transition {
             closer: None,
-            opener: Some(task(4242, b"curl")),
+            opener: Some(Arc::new(task(4242, b"curl"))),
             born: None,
             ..transition(TcpState::Close, TcpState::SynSent)
         },
@@ -180,7 +198,7 @@ fn states() {
         listener(TcpState::Close, TcpState::Listen),
     ]
     .into_iter()
-    .filter_map(|it| lines.text(&Event::Transition(Box::new(it)), None))
+    .filter_map(|it| lines.text(&Event::Transition(it)))
     .collect();
     insta::assert_snapshot!(format!("{}{}", lines.header(), shown.concat()));
 }
@@ -188,23 +206,23 @@ fn states() {
 #[test]
 fn json_of_ends_and_failures() {
     let lines = lines(false);
-    let json: String = events().iter().filter_map(|event| lines.json(event, None).unwrap()).collect();
+    let json: String = events().iter().filter_map(|event| lines.json(event)).collect();
     insta::assert_snapshot!(json);
 }
 
 #[test]
 fn transitions_that_end_nothing_show_only_when_asked_for() {
-    let event = Event::Transition(Box::new(transition(TcpState::Established, TcpState::FinWait1)));
-    assert_eq!(lines(false).text(&event, None), None);
-    assert_eq!(lines(false).json(&event, None).unwrap(), None);
-    let value: Value = serde_json::from_str(&lines(true).json(&event, None).unwrap().unwrap()).unwrap();
+    let event = Event::Transition(transition(TcpState::Established, TcpState::FinWait1));
+    assert_eq!(lines(false).text(&event), None);
+    assert_eq!(lines(false).json(&event), None);
+    let value: Value = serde_json::from_str(&lines(true).json(&event).unwrap()).unwrap();
     assert_eq!(
         (&value["type"], &value["from"], &value["to"]),
         (&"transition".into(), &"ESTABLISHED".into(), &"FIN_WAIT1".into())
     );
     assert_eq!(value.get("ending"), None);
     let seen = Event::ProcessSeen(task(1, b"init"));
-    assert_eq!(lines(true).text(&seen, None), None);
+    assert_eq!(lines(true).text(&seen), None);
 }
 
 #[test]
@@ -223,7 +241,7 @@ fn records_are_what_the_schema_says() {
 fn no_kernel_address_leaves_the_program() {
     for lines in [lines(false), lines(true)] {
         for event in events() {
-            let both = format!("{:?}{:?}", lines.text(&event, None), lines.json(&event, None).unwrap());
+            let both = format!("{:?}{:?}", lines.text(&event), lines.json(&event));
             for address in [format!("{SOCKET}"), format!("{SOCKET:x}"), format!("{SOCKET:X}")] {
                 assert!(!both.contains(&address), "{both}");
             }
@@ -235,7 +253,7 @@ fn no_kernel_address_leaves_the_program() {
 fn every_event_is_one_line() {
     for lines in [lines(false), lines(true)] {
         for event in events() {
-            for line in [lines.text(&event, None), lines.json(&event, None).unwrap()].into_iter().flatten() {
+            for line in [lines.text(&event), lines.json(&event)].into_iter().flatten() {
                 assert_eq!(line.matches('\n').count(), 1, "{line:?}");
                 assert!(line.ends_with('\n') && line.chars().filter(|c| c.is_control()).count() == 1, "{line:?}");
             }

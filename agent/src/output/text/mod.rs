@@ -5,6 +5,7 @@
 //! is what a terminal shows after a long report. The text is for people and may change; scripts use the JSON form.
 
 mod failures;
+mod history;
 mod layout;
 mod ports;
 mod session;
@@ -18,7 +19,7 @@ use std::collections::BTreeSet;
 use owo_colors::Style;
 
 use self::layout::{Marks, Page};
-pub use self::why::why;
+pub use self::{history::history, why::why};
 use super::words;
 use crate::report::{Finding, Report, Severity};
 

@@ -5,15 +5,15 @@
 //! seen in a dump: a port range of a socket's own (IP_LOCAL_PORT_RANGE); that a connection's port was fixed by bind(),
 //! which keeps it from everybody as a bound-only socket does; and, before Linux 6.8, bound-only sockets themselves.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    time::Duration,
-};
+mod port_set;
 
+use std::{collections::BTreeMap, time::Duration};
+
+use self::port_set::PortSet;
 use super::Route;
 use crate::{
-    hash::FastSet,
-    model::{NetnsCensus, NetnsSettings, OpenKind, SocketRow, TcpState, TimeWaitSubstate},
+    hash::FastMap,
+    model::{NetnsCensus, NetnsSettings, OpenKind, RowPlace, SocketRow, TcpState, TimeWaitSubstate},
 };
 
 /// `TCP_TIMEWAIT_LEN`, include/net/tcp.h: a constant, not a setting.
@@ -31,7 +31,7 @@ pub struct PortSpace {
     ///
     /// Their bucket's `fastreuse` is 0 or more, and `__inet_hash_connect()` passes over it for everybody, whatever the
     /// local address.
-    pub poisoned: BTreeMap<u16, Vec<usize>>,
+    pub poisoned: BTreeMap<u16, Vec<RowPlace>>,
 }
 
 impl PortSpace {
@@ -47,7 +47,7 @@ impl PortSpace {
             None => return None,
         };
         let mut space = Self { range, reserved, poisoned: BTreeMap::new() };
-        for (place, row) in namespace.rows.iter().enumerate() {
+        for (place, row) in namespace.rows.iter_with_places() {
             let port = row.connection.local.port();
             if matches!(row.state, TcpState::Listen | TcpState::BoundInactive) && space.is_open(port) {
                 space.poisoned.entry(port).or_default().push(place);
@@ -167,10 +167,8 @@ pub struct RouteUse {
     pub reusable: u32,
     /// Of all these: ports that connect() tries only when the other half of the range gave none
     pub second_choice: u32,
-    /// When the timewait sockets that do keep their port let go of it, soonest first
-    pub frees: Vec<Duration>,
-    /// The places of all these sockets in the dump
-    pub rows: Vec<usize>,
+    /// The local ports of all connections of the route, those that came in among them
+    ports: PortSet,
 }
 
 impl RouteUse {
@@ -190,7 +188,7 @@ pub struct Accounting {
     /// bind() cannot have, unless the address differs or the sockets agree to share
     pub taken: u32,
     /// By route, outbound connections only
-    pub routes: HashMap<Route, RouteUse>,
+    pub routes: FastMap<Route, RouteUse>,
 }
 
 /// Counts the sockets of a namespace. `opened` tells what is known of who opened a connection.
@@ -198,38 +196,69 @@ pub struct Accounting {
 pub fn account(namespace: &NetnsCensus, opened: impl Fn(&SocketRow) -> Option<OpenKind>) -> Accounting {
     let Some(space) = PortSpace::of(namespace) else { return Accounting::default() };
     let reuse = Reuse::of(&namespace.settings);
-    let mut routes: HashMap<Route, RouteUse> = HashMap::new();
-    let mut taken: BTreeSet<u16> = space.poisoned.keys().copied().collect();
-    // A socket that changed its state during the dump may be in it twice.
-    let mut seen = FastSet::default();
-    for (place, row) in namespace.rows.iter().enumerate() {
+    let mut routes: FastMap<Route, RouteUse> = FastMap::default();
+    let mut taken = PortSet::default();
+    space.poisoned.keys().for_each(|port| {
+        taken.insert(*port);
+    });
+    for row in namespace.rows.iter().filter(|row| may_be_chosen(row, &space)) {
         let port = row.connection.local.port();
-        if !is_connection(row.state) || !space.is_usable(port) || !seen.insert(row.connection) {
-            continue;
-        }
         taken.insert(port);
-        if opened(row) == Some(OpenKind::Passive) {
-            continue;
-        }
         let route = Route::of(&row.connection);
         let used = routes.entry(route).or_default();
-        used.rows.push(place);
+        // A socket that changed its state during the dump may be in it twice.
+        if !used.ports.insert(port) || opened(&row) == Some(OpenKind::Passive) {
+            continue;
+        }
         used.second_choice += u32::from(space.is_second_choice(port));
         match row.time_wait_left {
             None => used.live += 1,
             Some(left) => {
                 used.time_wait += 1;
-                match reuse.left(&route, row, left) {
-                    Duration::ZERO => used.reusable += 1,
-                    left => used.frees.push(left),
-                }
+                used.reusable += u32::from(reuse.left(&route, &row, left).is_zero());
             }
         }
     }
-    for used in routes.values_mut() {
-        used.frees.sort_unstable();
+    routes.retain(|_, used| used.live + used.time_wait > 0);
+    Accounting { space: Some(space), taken: taken.len(), routes }
+}
+
+/// Where the dump has the sockets that are counted, of the routes that are `wanted`. `opened` as in [`account`].
+#[must_use]
+pub fn sockets(
+    namespace: &NetnsCensus,
+    space: &PortSpace,
+    opened: impl Fn(&SocketRow) -> Option<OpenKind>,
+    wanted: impl Fn(&Route) -> bool,
+) -> FastMap<Route, Vec<RowPlace>> {
+    let mut routes: FastMap<Route, (PortSet, Vec<RowPlace>)> = FastMap::default();
+    for (place, row) in namespace.rows.iter_with_places().filter(|(_, row)| may_be_chosen(row, space)) {
+        let route = Route::of(&row.connection);
+        if wanted(&route) {
+            let (ports, places) = routes.entry(route).or_default();
+            if ports.insert(row.connection.local.port()) && opened(&row) != Some(OpenKind::Passive) {
+                places.push(place);
+            }
+        }
     }
-    Accounting { space: Some(space), taken: u32::try_from(taken.len()).unwrap_or(u32::MAX), routes }
+    routes.retain(|_, (_, places)| !places.is_empty());
+    routes.into_iter().map(|(route, (_, places))| (route, places)).collect()
+}
+
+/// When the timewait sockets of a route that do keep their port let go of it, soonest first.
+#[must_use]
+pub fn frees(namespace: &NetnsCensus, route: &Route, places: &[RowPlace]) -> Vec<Duration> {
+    let reuse = Reuse::of(&namespace.settings);
+    let rows = places.iter().filter_map(|place| namespace.rows.get(*place));
+    let left = rows.filter_map(|row| Some(reuse.left(route, &row, row.time_wait_left?)));
+    let mut frees: Vec<Duration> = left.filter(|left| !left.is_zero()).collect();
+    frees.sort_unstable();
+    frees
+}
+
+/// A connection whose port connect() may have chosen.
+fn may_be_chosen(row: &SocketRow, space: &PortSpace) -> bool {
+    is_connection(row.state) && space.is_usable(row.connection.local.port())
 }
 
 /// A connection as connect() makes them, of any age. Half-open ones of a listener are not.

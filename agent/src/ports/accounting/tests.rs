@@ -26,11 +26,25 @@ fn namespace(rows: Vec<SocketRow>) -> NetnsCensus {
         timestamps: Some(1),
         ..NetnsSettings::default()
     };
-    NetnsCensus { netns: Netns(1), rows, settings, ..NetnsCensus::default() }
+    NetnsCensus { netns: Netns(1), rows: rows.into(), settings, ..NetnsCensus::default() }
 }
 
 fn route(local: &str, remote: &str) -> Route {
     Route { netns: Netns(1), local: local.parse().unwrap(), remote: remote.parse().unwrap() }
+}
+
+/// The places of the sockets of a route, and when they let go of their ports.
+fn details(namespace: &NetnsCensus, route: &Route) -> (Vec<RowPlace>, Vec<Duration>) {
+    let Some(space) = PortSpace::of(namespace) else { return (Vec::new(), Vec::new()) };
+    let mut places = sockets(namespace, &space, unknown, |other| other == route);
+    let places = places.remove(route).unwrap_or_default();
+    let frees = frees(namespace, route, &places);
+    (places, frees)
+}
+
+fn places(namespace: &NetnsCensus, numbers: &[usize]) -> Vec<RowPlace> {
+    let all: Vec<RowPlace> = namespace.rows.iter_with_places().map(|(place, _)| place).collect();
+    numbers.iter().map(|number| all[*number]).collect()
 }
 
 fn unknown(_: &SocketRow) -> Option<OpenKind> {
@@ -46,12 +60,13 @@ fn each_route_has_all_ports() {
         time_wait("10.0.0.1:40001", "10.0.0.2:80", 30_000),
         time_wait("10.0.0.1:40002", "10.0.0.2:80", 20_000),
     ];
-    let account = account(&namespace(rows), unknown);
-    let used = &account.routes[&route("10.0.0.1", "10.0.0.2:80")];
+    let all = namespace(rows);
+    let account = account(&all, unknown);
+    let towards = route("10.0.0.1", "10.0.0.2:80");
+    let used = &account.routes[&towards];
     assert_eq!((used.live, used.time_wait, used.reusable, used.used()), (1, 2, 0, 3));
     assert_eq!(used.second_choice, 1, "connect() begins with the parity of 40000");
-    assert_eq!(used.frees, [20, 30].map(Duration::from_secs));
-    assert_eq!(used.rows, [0, 3, 4]);
+    assert_eq!(details(&all, &towards), (places(&all, &[0, 3, 4]), [20, 30].map(Duration::from_secs).to_vec()));
     assert_eq!(account.routes.len(), 3);
     assert_eq!((account.space.unwrap().usable(), account.taken), (9, 3));
 }
@@ -66,7 +81,7 @@ fn what_connect_cannot_choose_is_not_counted() {
         row("10.0.0.1:40002", "10.0.0.2:50000", TcpState::SynRecv),
     ];
     let account = account(&namespace(rows), unknown);
-    assert_eq!(account.routes, HashMap::new(), "out of range, reserved, inbound, half open");
+    assert_eq!(account.routes, FastMap::default(), "out of range, reserved, inbound, half open");
     assert_eq!(account.taken, 1);
 }
 
@@ -88,8 +103,10 @@ fn a_bound_port_is_lost_to_every_destination() {
         bound("0.0.0.0:0"),
         bound("0.0.0.0:22"),
     ];
-    let space = PortSpace::of(&namespace(rows)).unwrap();
-    assert_eq!(space.poisoned, BTreeMap::from([(40_000, vec![0]), (40_001, vec![1, 2])]));
+    let all = namespace(rows);
+    let space = PortSpace::of(&all).unwrap();
+    let poisoned = [(40_000, places(&all, &[0])), (40_001, places(&all, &[1, 2]))];
+    assert_eq!(space.poisoned, BTreeMap::from(poisoned));
     assert_eq!((space.open(), space.usable(), space.range()), (9, 7, (40_000, 40_009)));
     assert!(!space.is_usable(40_000) && space.is_usable(40_002) && !space.is_usable(40_009));
 }
@@ -105,8 +122,9 @@ fn reuse_is_what_tcp_twsk_unique_allows() {
         namespace.settings.tw_reuse_delay_ms = delay;
         namespace.settings.timestamps = timestamps;
         let used = account(&namespace, unknown).routes[&route].clone();
-        assert_eq!(used.reusable + u32::try_from(used.frees.len()).unwrap(), 1);
-        used.frees.first().copied()
+        let (_, frees) = details(&namespace, &route);
+        assert_eq!(used.reusable + u32::try_from(frees.len()).unwrap(), 1);
+        frees.first().copied()
     };
     let ms = |ms| Some(Duration::from_millis(ms));
     assert_eq!(reused(Some(1), None, Some(1), far, 58_900), None);
@@ -126,8 +144,10 @@ fn a_fin_wait2_minisocket_is_never_taken_over() {
     fin_wait2.state = TcpState::FinWait2;
     let mut namespace = namespace(vec![fin_wait2]);
     namespace.settings.tw_reuse = Some(1);
-    let used = account(&namespace, unknown).routes[&route("127.0.0.1", "127.0.0.1:80")].clone();
-    assert_eq!((used.time_wait, used.reusable, used.frees), (1, 0, vec![TIME_WAIT_LENGTH]));
+    let near = route("127.0.0.1", "127.0.0.1:80");
+    let used = account(&namespace, unknown).routes[&near].clone();
+    let (_, frees) = details(&namespace, &near);
+    assert_eq!((used.time_wait, used.reusable, frees), (1, 0, vec![TIME_WAIT_LENGTH]));
 }
 
 #[test]
@@ -174,11 +194,12 @@ proptest! {
         all.settings.tw_reuse = Some(reuse);
         let account = account(&all, unknown);
         let usable = account.space.as_ref().unwrap().usable();
-        for used in account.routes.values() {
+        for (route, used) in &account.routes {
+            let (places, frees) = details(&all, route);
             prop_assert!(used.live + used.time_wait <= usable);
             prop_assert!(used.reusable <= used.time_wait && used.second_choice <= used.live + used.time_wait);
-            prop_assert_eq!(used.rows.len(), usize::try_from(used.live + used.time_wait).unwrap());
-            prop_assert_eq!(used.frees.len(), usize::try_from(used.time_wait - used.reusable).unwrap());
+            prop_assert_eq!(places.len(), usize::try_from(used.live + used.time_wait).unwrap());
+            prop_assert_eq!(frees.len(), usize::try_from(used.time_wait - used.reusable).unwrap());
             prop_assert!(used.used() <= account.taken);
         }
     }

@@ -1,10 +1,10 @@
 //! How fast connections of a route end, and how many of them enter TIME_WAIT: counts by the second over the last while,
 //! for as many routes as have room.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{cmp::Reverse, collections::VecDeque, time::Duration};
 
 use super::Route;
-use crate::{hash::FastMap, model::Timestamp};
+use crate::{hash::Index, model::Timestamp};
 
 /// Seconds that are remembered of a route: half of what a TIME_WAIT lasts, so that a change of load shows in time.
 const SECONDS: u64 = 30;
@@ -129,7 +129,9 @@ impl Window {
 /// the fewest connections, which is counted. So noting a connection costs the same however many routes there are.
 #[derive(Debug, Default)]
 pub struct Rates {
-    routes: FastMap<Route, Window>,
+    index: Index,
+    /// In the order in which they came
+    routes: Vec<(Route, Window)>,
     limit: usize,
     evicted: u64,
 }
@@ -143,17 +145,27 @@ impl Rates {
 
     /// Notes that a connection ended at `at`, and whether it entered TIME_WAIT.
     pub fn note(&mut self, route: Route, at: Timestamp, has_entered: bool) {
-        if self.routes.len() >= self.limit && !self.routes.contains_key(&route) {
+        if let Some(place) = self.find(&route) {
+            if let Some((_, window)) = self.routes.get_mut(place) {
+                window.note(at, has_entered);
+            }
+            return;
+        }
+        if self.routes.len() >= self.limit {
             self.make_room(at);
         }
-        let window = self.routes.entry(route).or_insert_with(|| Window { seconds: VecDeque::new(), since: at });
+        let mut window = Window { seconds: VecDeque::new(), since: at };
         window.note(at, has_entered);
+        let place = u32::try_from(self.routes.len()).unwrap_or(u32::MAX);
+        self.routes.push((route, window));
+        Self::put(&mut self.index, &self.routes, &route, place);
     }
 
     /// Takes back that a connection entered TIME_WAIT: its newest second stands for it.
     pub fn take_back(&mut self, route: &Route) {
-        let newest = self.routes.get_mut(route).and_then(|window| window.seconds.back_mut());
-        if let Some(newest) = newest {
+        let place = self.find(route);
+        let window = place.and_then(|place| self.routes.get_mut(place));
+        if let Some(newest) = window.and_then(|(_, window)| window.seconds.back_mut()) {
             newest.entered = newest.entered.saturating_sub(1);
         }
     }
@@ -161,7 +173,19 @@ impl Rates {
     /// The rate of a route at `now`; none if nothing is known of it.
     #[must_use]
     pub fn of(&self, route: &Route, now: Timestamp) -> Option<Rate> {
-        self.routes.get(route)?.rate(now)
+        self.routes.get(self.find(route)?)?.1.rate(now)
+    }
+
+    /// How many routes have a rate.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.routes.len()
+    }
+
+    /// Whether none has.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.routes.is_empty()
     }
 
     /// Routes that had to go although they were not idle.
@@ -170,21 +194,36 @@ impl Rates {
         self.evicted
     }
 
+    fn find(&self, route: &Route) -> Option<usize> {
+        let is_at = |place| self.routes.get(place as usize).is_some_and(|(known, _)| known == route);
+        self.index.find(route, is_at).map(|place| place as usize)
+    }
+
+    fn put(index: &mut Index, routes: &[(Route, Window)], route: &Route, place: u32) {
+        index.insert(route, place, |place| routes.get(place as usize).map(|(route, _)| *route));
+    }
+
     fn make_room(&mut self, now: Timestamp) {
-        self.routes.retain(|_, window| {
+        self.routes.retain_mut(|(_, window)| {
             window.advance(now);
             !window.seconds.is_empty()
         });
         let kept = self.limit / 2;
-        if self.routes.len() <= kept {
-            return;
+        if self.routes.len() > kept {
+            // Of those that ended as many, the ones that came first stay. Which they are does not depend on the hash.
+            let counts = self.routes.iter().enumerate();
+            let mut busiest: Vec<_> = counts.map(|(place, (_, window))| (Reverse(window.ended()), place)).collect();
+            let (_, first_to_go, _) = busiest.select_nth_unstable(kept);
+            let first_to_go = *first_to_go;
+            let mut place = 0..;
+            let before = self.routes.len();
+            self.routes
+                .retain(|(_, window)| place.next().is_some_and(|place| (Reverse(window.ended()), place) < first_to_go));
+            self.evicted += (before - self.routes.len()) as u64;
         }
-        let mut busiest: Vec<(u64, Route)> =
-            self.routes.iter().map(|(route, window)| (window.ended(), *route)).collect();
-        busiest.sort_unstable_by(|a, b| b.cmp(a));
-        for (_, route) in busiest.drain(kept..) {
-            self.routes.remove(&route);
-            self.evicted += 1;
+        self.index.clear();
+        for (place, (route, _)) in (0..).zip(&self.routes) {
+            Self::put(&mut self.index, &self.routes, route, place);
         }
     }
 }

@@ -8,10 +8,11 @@ use std::{
 
 use super::{NetnsPorts, PoisonedBy, PortForecast, PortOutcome, PortRate, PortUse, PortUser, Ports, search::histogram};
 use crate::{
-    model::{Census, Inode, Netns, NetnsCensus, ProcessKey, SocketRow},
+    hash::FastMap,
+    model::{Census, Inode, Netns, NetnsCensus, ProcessKey, RowPlace, SocketRow},
     ports::{
         Route,
-        accounting::{Accounting, PortSpace, Reuse, RouteUse},
+        accounting::{Accounting, PortSpace, Reuse, RouteUse, frees},
         forecast::{Forecast, Outcome, Situation, forecast},
         rates::Rate,
     },
@@ -35,6 +36,8 @@ const ONE_IN: u32 = 10;
 struct Counted<'a> {
     namespace: &'a NetnsCensus,
     account: Accounting,
+    /// Where the sockets of the routes are that are listed
+    places: FastMap<Route, Vec<RowPlace>>,
 }
 
 /// Every namespace, and the routes that are listed, worst first.
@@ -46,8 +49,8 @@ struct Selection<'a> {
 impl<'a> Selection<'a> {
     fn of(state: &State, census: &'a Census) -> Self {
         let namespaces = census.namespaces.iter();
-        let mut namespaces: Vec<_> =
-            namespaces.map(|namespace| Counted { namespace, account: state.account(namespace) }).collect();
+        let counted = |namespace| Counted { namespace, account: state.account(namespace), places: FastMap::default() };
+        let mut namespaces: Vec<_> = namespaces.map(counted).collect();
         // Of those that ran out nothing may be left: they are listed for what they were.
         for route in state.exhausted_routes() {
             let counted = namespaces.iter_mut().find(|counted| counted.namespace.netns == route.netns);
@@ -72,6 +75,9 @@ impl<'a> Selection<'a> {
         let listed: HashSet<Route> = ranked.into_iter().map(|(.., route)| route).collect();
         for counted in &mut namespaces {
             counted.account.routes.retain(|route, _| listed.contains(route));
+            if let Some(space) = counted.account.space.as_ref().filter(|_| !counted.account.routes.is_empty()) {
+                counted.places = state.port_sockets(counted.namespace, space, |route| listed.contains(route));
+            }
         }
         Self { namespaces, omitted }
     }
@@ -82,15 +88,15 @@ impl<'a> Selection<'a> {
 pub(in crate::report) fn sockets_to_name(state: &State, census: &Census) -> HashSet<Inode> {
     let failed: HashSet<Netns> = state.out_of_ports().collect();
     let mut inodes = HashSet::new();
-    for Counted { namespace, account } in Selection::of(state, census).namespaces {
+    for Counted { namespace, account, places } in Selection::of(state, census).namespaces {
         let Some(space) = &account.space else { continue };
         let has_failed = failed.contains(&namespace.netns);
         let is_short = |ports: u32, of: u32| has_failed || ports > 0 && ports.saturating_mul(ONE_IN) >= of;
-        let mut want = |places: &[usize]| {
+        let mut want = |places: &[RowPlace]| {
             inodes.extend(places.iter().filter_map(|&place| namespace.rows.get(place)?.inode));
         };
-        for used in account.routes.values().filter(|used| is_short(used.used(), space.usable())) {
-            want(&used.rows);
+        for (route, _) in account.routes.iter().filter(|(_, used)| is_short(used.used(), space.usable())) {
+            want(places.get(route).map(Vec::as_slice).unwrap_or_default());
         }
         if is_short(space.open() - space.usable(), space.open()) {
             space.poisoned.values().for_each(|places| want(places));
@@ -109,7 +115,7 @@ pub(in crate::report) fn build(state: &State, census: &Census, facts: &SessionFa
         ..Ports::default()
     };
     for counted in &selection.namespaces {
-        let end = state.started().plus(facts.duration);
+        let end = state.window_began().plus(facts.duration);
         let since = end.since(counted.namespace.at);
         let builder = Builder { state, namer, counted, since };
         ports.namespaces.push(builder.namespace());
@@ -135,7 +141,7 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     fn namespace(&self) -> NetnsPorts {
-        let Counted { namespace, account } = self.counted;
+        let Counted { namespace, account, .. } = self.counted;
         let settings = &namespace.settings;
         let space = account.space.as_ref();
         let all = settings.port_range.map(|(low, high)| u64::from(high.saturating_sub(low)) + 1);
@@ -163,8 +169,8 @@ impl Builder<'_> {
         let mut places: HashMap<(HolderKind, Option<ProcessKey>), usize> = HashMap::new();
         let rows = space.poisoned.values().filter_map(|places| self.row(*places.first()?));
         for row in rows {
-            let Some(kind) = holder_kind(row) else { continue };
-            let owner = self.namer.open_by(row);
+            let Some(kind) = holder_kind(&row) else { continue };
+            let owner = self.namer.open_by(&row);
             let at = *places.entry((kind, owner)).or_insert_with(|| {
                 groups.push(PoisonedBy {
                     process: owner.map(|owner| self.namer.name(owner, Some(self.counted.namespace.netns))),
@@ -185,16 +191,14 @@ impl Builder<'_> {
 
     /// None of a namespace whose ports are not known: it has no routes.
     fn destination(&self, route: &Route, used: &RouteUse) -> Option<PortUse> {
-        let Counted { namespace, account } = self.counted;
+        let Counted { namespace, account, places } = self.counted;
+        let places = places.get(route).map(Vec::as_slice).unwrap_or_default();
+        let frees = frees(namespace, route, places);
         let usable = account.space.as_ref()?.usable();
-        let situation = Situation {
-            used: used.used(),
-            usable,
-            frees: &used.frees,
-            hold: Reuse::of(&namespace.settings).hold(route),
-        };
+        let situation =
+            Situation { used: used.used(), usable, frees: &frees, hold: Reuse::of(&namespace.settings).hold(route) };
         let rate = self.state.rate(route, namespace.at);
-        let (processes, processes_omitted) = self.processes(used);
+        let (processes, processes_omitted) = self.processes(places);
         let peak = self.state.peak(route).map_or(0, |peak| peak.used);
         Some(PortUse {
             netns: route.netns,
@@ -214,13 +218,13 @@ impl Builder<'_> {
         })
     }
 
-    fn processes(&self, used: &RouteUse) -> (Vec<PortUser>, u64) {
+    fn processes(&self, places: &[RowPlace]) -> (Vec<PortUser>, u64) {
         let mut users: HashMap<Option<ProcessKey>, (u64, u64)> = HashMap::new();
-        for row in used.rows.iter().filter_map(|&place| self.row(place)) {
+        for row in places.iter().filter_map(|&place| self.row(place)) {
             if row.time_wait_left.is_none() {
-                users.entry(self.namer.open_by(row)).or_default().0 += 1;
+                users.entry(self.namer.open_by(&row)).or_default().0 += 1;
             } else {
-                users.entry(self.left_by(row)).or_default().1 += 1;
+                users.entry(self.left_by(&row)).or_default().1 += 1;
             }
         }
         let mut users: Vec<_> = users.into_iter().collect();
@@ -235,7 +239,7 @@ impl Builder<'_> {
         (named.collect(), omitted)
     }
 
-    fn row(&self, place: usize) -> Option<&SocketRow> {
+    fn row(&self, place: RowPlace) -> Option<SocketRow> {
         self.counted.namespace.rows.get(place)
     }
 

@@ -111,8 +111,11 @@ fn a_namespace_of_a_single_thread_is_found_if_asked_for() -> Outcome {
         let local = listening.recv()?;
         let census = census::take(&Procfs::host(), &DumpFilter::all(), Some(&[net.id()].into()), &census::boottime);
         drop(stop);
-        let rows = census.namespaces.first().map(|seen| &seen.rows[..]).unwrap_or_default();
-        assert!(matches!(rows, [row] if row.connection.local == local && row.state == TcpState::Listen), "{census:?}");
+        let rows: Vec<_> = census.namespaces.iter().flat_map(|seen| seen.rows.iter()).collect();
+        assert!(
+            matches!(&rows[..], [row] if row.connection.local == local && row.state == TcpState::Listen),
+            "{census:?}"
+        );
         Ok(())
     })
 }

@@ -76,7 +76,7 @@ fn until(what: &str, mut is_so: impl FnMut() -> io::Result<bool>) -> io::Result<
 }
 
 fn dump(net: Netns, filter: &DumpFilter) -> io::Result<Vec<SocketRow>> {
-    sock_diag::dump(net, filter).map_err(io::Error::other)
+    Ok(sock_diag::dump(net, filter).map_err(io::Error::other)?.iter().collect())
 }
 
 fn ends(rows: &[SocketRow]) -> BTreeSet<(SocketAddr, SocketAddr)> {
