@@ -1,4 +1,4 @@
-//! What a newcomer and CI type: `cargo xtask setup | run | test | vm | bench | docs`.
+//! What a newcomer and CI type: `cargo xtask setup | run | test | vm | bench | runtimes | docs | package`.
 //!
 //! It exists because the eBPF programs need things cargo does not bring (the sources of `core`, LLVM, bpf-linker), and
 //! it must work before they are there: it depends on nothing of this workspace and compiles in seconds.
@@ -8,8 +8,10 @@ mod child;
 mod debian;
 mod docs;
 mod outcome;
+mod package;
 mod privilege;
 mod run;
+mod runtimes;
 mod setup;
 mod test;
 mod vm;
@@ -39,18 +41,29 @@ enum Task {
     Vm(vm::Wishes),
     /// Set up, then measure what watching costs: against nothing, an empty eBPF program, and other tools. As root.
     Bench(bench::Wishes),
+    /// Bring the container runtimes that some kernel tests start, from Debian, into target/runtimes. Installs nothing.
+    Runtimes,
     /// What the bench measures with
     #[command(hide = true)]
     Load(bench::load::Load),
+    /// What the bench overloads with
+    #[command(hide = true)]
+    Scan(bench::scan::Scan),
     /// Write docs/generated: manual page, completions, JSON schema, command reference.
     Docs {
         /// Change nothing; fail when docs/generated is not what the program would write.
         #[arg(long)]
         check: bool,
     },
+    /// Set up, build the Debian package, and look at it: what it holds, what it installs, what systemd says of its unit.
+    Package {
+        /// Package what `target/release` holds, as it is.
+        #[arg(long)]
+        no_build: bool,
+    },
 }
 
-/// 0: done. 1: a test failed, or the documents drifted. 2: it could not be done.
+/// 0: done. 1: a test failed, the documents drifted, or the package is not right. 2: it could not be done.
 fn main() -> ExitCode {
     let done = match Task::parse() {
         Task::Setup => setup::setup(),
@@ -58,8 +71,11 @@ fn main() -> ExitCode {
         Task::Test { filter } => test::test(filter.as_deref()),
         Task::Vm(wishes) => vm::vm(&wishes),
         Task::Bench(wishes) => bench::bench(&wishes),
+        Task::Runtimes => runtimes::runtimes(),
         Task::Load(wishes) => bench::load::load(&wishes),
+        Task::Scan(wishes) => bench::scan::scan(&wishes),
         Task::Docs { check } => docs::docs(check),
+        Task::Package { no_build } => package::package(no_build),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

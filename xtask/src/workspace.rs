@@ -16,6 +16,12 @@ pub(crate) fn root() -> Result<PathBuf> {
     Path::new(&xtask).parent().map(Path::to_path_buf).context("the folder of xtask has no parent")
 }
 
+/// Where cargo leaves what it builds.
+pub(crate) fn target() -> Result<PathBuf> {
+    let folder = env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
+    Ok(root()?.join(folder))
+}
+
 /// What setup installs, and its notes.
 pub(crate) fn installed() -> Result<PathBuf> {
     Ok(root()?.join(".toolchain"))

@@ -31,6 +31,9 @@ pub(crate) struct Load {
     /// Addresses of 127/8 that each thread connects to, in turn
     #[arg(long, default_value_t = 8)]
     pub(crate) destinations: u8,
+    /// Microseconds between two connections of a thread
+    #[arg(long, default_value_t = 0)]
+    pub(crate) pause: u64,
     /// Seconds to stay when it is done, with its sockets in TIME_WAIT
     #[arg(long, default_value_t = 0)]
     pub(crate) stay: u64,
@@ -52,7 +55,7 @@ pub(crate) fn load(wishes: &Load) -> Result<ExitCode> {
                 scope.spawn(move || -> Result<u64> {
                     let listeners = listen(number, wishes.destinations);
                     begin.wait();
-                    churn(&listeners?, is_over, each, wishes.server_closes_first)
+                    churn(&listeners?, is_over, each, wishes)
                 })
             })
             .collect();
@@ -89,8 +92,9 @@ fn churn(
     listeners: &[(TcpListener, SocketAddr)],
     is_over: &AtomicBool,
     connections: u64,
-    server_closes_first: bool,
+    wishes: &Load,
 ) -> Result<u64> {
+    let pause = Duration::from_micros(wishes.pause);
     let mut made = 0;
     for (listener, address) in listeners.iter().cycle() {
         if is_over.load(Ordering::Relaxed) || (connections > 0 && made >= connections) {
@@ -98,7 +102,7 @@ fn churn(
         }
         let client = TcpStream::connect(address).with_context(|| format!("connect to {address}, after {made}"))?;
         let (server, _) = listener.accept().context("accept")?;
-        if server_closes_first {
+        if wishes.server_closes_first {
             drop(server);
             drop(client);
         } else {
@@ -106,6 +110,9 @@ fn churn(
             drop(server);
         }
         made += 1;
+        if !pause.is_zero() {
+            thread::sleep(pause);
+        }
     }
     Ok(made)
 }

@@ -1,15 +1,15 @@
 //! One run of the load, alone and with something attached; and what comes out of many.
 
-use std::{fmt, fs, process::Command, thread, time::Duration};
+use std::{fmt, fs, thread, time::Duration};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
-use super::subject::{self, Running, Subject};
+use super::{
+    namespace::{Load, Purpose},
+    process::{cpu_ms, field, peak_mib, programs_of},
+    subject::{Running, Subject},
+};
 
-/// Between two runs: the kernel takes the namespace of the last one apart, with its sockets.
-const PAUSE: Duration = Duration::from_millis(600);
-/// In a namespace of its own: the loopback interface, and as many connections as the ports allow.
-const PREPARE: &str = "ip link set lo up && echo 1 > /proc/sys/net/ipv4/tcp_tw_reuse && exec \"$@\"";
 const BPF_STATISTICS: &str = "/proc/sys/kernel/bpf_stats_enabled";
 
 /// What a run of the load came to.
@@ -24,27 +24,35 @@ impl Churn {
         self.connections / self.seconds
     }
 
-    fn run(duration: Duration) -> Result<Self> {
-        let this = std::env::current_exe().context("which program this is")?;
-        let mut command = Command::new("unshare");
-        command.args(["--net", "sh", "-c", PREPARE, "sh"]).arg(this);
-        command.args(["load", "--seconds", &duration.as_secs().to_string()]);
-        let output = command.output().with_context(|| format!("run {command:?}"))?;
-        thread::sleep(PAUSE);
-        let text = String::from_utf8_lossy(&output.stdout);
-        let mut numbers = text.split_whitespace().map(str::parse::<f64>);
-        match (numbers.next(), numbers.next()) {
-            (Some(Ok(connections)), Some(Ok(seconds))) if connections > 0.0 => Ok(Self { connections, seconds }),
-            _ => bail!("the load failed: {}", String::from_utf8_lossy(&output.stderr).trim()),
-        }
+    pub(super) fn run(duration: Duration) -> Result<Self> {
+        let mut load = Load::start(Purpose::Churn, &["load", "--seconds", &duration.as_secs().to_string()])?;
+        let (connections, seconds) = load.made()?;
+        Ok(Self { connections: connections as f64, seconds })
     }
 }
 
 /// What firstfin says of a run itself.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Events {
+    pub(super) received: u64,
     pub(super) lost: u64,
+    /// What found no room in the agent's own tables
+    pub(super) evicted: u64,
     pub(super) bytes: u64,
+}
+
+impl Events {
+    /// The numbers of a report's `session.events`; none of what is no report.
+    pub(super) fn of(said: &str) -> Option<Self> {
+        let report: serde_json::Value = serde_json::from_str(said).ok()?;
+        let number = |name: &str| report.pointer(&format!("/session/events/{name}"))?.as_u64();
+        Some(Self {
+            received: number("received")?,
+            lost: number("lost")?,
+            evicted: number("evicted")?,
+            bytes: number("bytes")?,
+        })
+    }
 }
 
 /// A run with something attached, and one without right after it.
@@ -68,7 +76,7 @@ impl Pair {
         let cpu_ms = pid.and_then(cpu_ms).zip(before).map(|(after, before)| after - before);
         let rss_mib = pid.and_then(peak_mib);
         running.end()?;
-        let events = if subject.is_ours { events(&subject.said()) } else { None };
+        let events = if subject.is_ours { Events::of(&subject.said()) } else { None };
         let without = Churn::run(duration)?;
         Ok(Self { with: with?, without, cpu_ms, rss_mib, events })
     }
@@ -155,7 +163,7 @@ fn in_kernel_with_statistics(subject: &Subject, duration: Duration) -> Result<Op
     let running: Running = subject.begin()?;
     let pid = running.pid().unwrap_or_else(std::process::id);
     let spent = || -> u64 {
-        let programs = subject::programs_of(pid);
+        let programs = programs_of(pid);
         programs.iter().filter_map(|info| field(info, "run_time_ns:")).sum()
     };
     let before = spent();
@@ -177,33 +185,6 @@ pub(super) fn machine() -> String {
     format!("{} ({processors} CPUs), Linux {}", model.unwrap_or("unknown processor"), release.trim())
 }
 
-/// Of all threads together.
-fn cpu_ms(pid: u32) -> Option<f64> {
-    let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
-    let spent = threads.flatten().filter_map(|thread| {
-        let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
-        text.split_whitespace().next()?.parse::<u64>().ok()
-    });
-    Some(spent.sum::<u64>() as f64 / 1e6)
-}
-
-fn peak_mib(pid: u32) -> Option<f64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    field(&status, "VmHWM:").map(|kib| kib as f64 / 1024.0)
-}
-
-/// `name: 123` of a file of such lines.
-fn field(text: &str, name: &str) -> Option<u64> {
-    text.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok())
-}
-
-/// The numbers of a report's `session.events`; none of what is no report.
-fn events(said: &str) -> Option<Events> {
-    let report: serde_json::Value = serde_json::from_str(said).ok()?;
-    let number = |name: &str| report.pointer(&format!("/session/events/{name}"))?.as_u64();
-    Some(Events { lost: number("lost")?, bytes: number("bytes")? })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,11 +199,9 @@ mod tests {
     }
 
     #[test]
-    fn fields_and_events_are_found() {
-        assert_eq!(field("Name:\tx\nVmHWM:\t  1234 kB\n", "VmHWM:"), Some(1_234));
-        assert_eq!(field("run_time_ns:\tx\n", "run_time_ns:"), None);
-        let said = r#"{"session":{"events":{"received":7,"lost":0,"bytes":1400}}}"#;
-        assert!(events(said).is_some_and(|it| (it.lost, it.bytes) == (0, 1_400)));
-        assert!(events("Verdict: no findings").is_none());
+    fn events_are_found_in_a_report() {
+        let said = r#"{"session":{"events":{"received":7,"lost":0,"evicted":2,"bytes":1400}}}"#;
+        assert!(Events::of(said).is_some_and(|it| (it.received, it.lost, it.evicted, it.bytes) == (7, 0, 2, 1_400)));
+        assert!(Events::of("Verdict: no findings").is_none());
     }
 }

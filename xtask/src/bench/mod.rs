@@ -2,29 +2,48 @@
 //!
 //! These are ratios of neighbours: each run with something attached is followed by one without, and the pair makes one
 //! ratio, so that a machine whose speed drifts does not pass for a difference. Everything runs on the loopback interface of
-//! a network namespace made for it.
+//! a network namespace made for it. Besides these there are parts that measure one thing each: how long a start takes, what a
+//! look at all sockets costs, memory, the size of the binary, the core, losses, and what becomes of an overload.
 
+mod agent;
+mod binary;
 mod budget;
+mod core;
+mod dump;
 mod floor;
 pub(crate) mod load;
+mod losses;
 mod measure;
+mod memory;
+mod namespace;
+mod overload;
 mod peers;
 mod plot;
+mod process;
+pub(crate) mod scan;
+mod start;
 mod subject;
 mod table;
 
-use std::{fs, process::ExitCode, time::Duration};
+use std::{fs, path::Path, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 
 use self::{
+    binary::Binary,
+    core::Core,
+    dump::Dump,
+    losses::Losses,
     measure::{Measured, Pair},
+    memory::Memory,
+    overload::Overload,
+    start::Start,
     subject::Subject,
 };
 use crate::{privilege::Privilege, setup, workspace};
 
-/// Where the figures go.
-const RESULTS: &str = "target/bench";
+/// How often firstfin is started.
+const STARTS: u32 = 10;
 
 /// What is to be measured.
 #[derive(clap::Args)]
@@ -35,7 +54,8 @@ pub(crate) struct Wishes {
     /// Seconds of load in each run.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=60))]
     seconds: u64,
-    /// Three pairs of one second, firstfin only: whether something has gone wrong, in less than two minutes.
+    /// Three pairs of one second, firstfin only, and the parts that take seconds: whether something has gone wrong, in less
+    /// than two minutes.
     #[arg(long, conflicts_with_all = ["pairs", "seconds"])]
     quick: bool,
     /// Only what has this in its name; more than once for several.
@@ -59,43 +79,122 @@ pub(crate) fn bench(wishes: &Wishes) -> Result<ExitCode> {
     if !built.success() {
         bail!("build firstfin: {built}");
     }
-    let results = workspace::root()?.join(RESULTS);
+    let results = workspace::target()?.join("bench");
     fs::create_dir_all(&results).with_context(|| format!("create {}", results.display()))?;
 
     let (pairs, seconds) = if wishes.quick { (3, 1) } else { (wishes.pairs, wishes.seconds) };
     let mut subjects = Subject::ours(&results)?;
-    if !wishes.quick {
-        subjects.extend(peers::bring(&results)?);
-    }
-    let names: Vec<String> = subjects.iter().map(|subject| subject.name.clone()).collect();
-    subjects.retain(|subject| wishes.only.is_empty() || wishes.only.iter().any(|name| subject.name.contains(name)));
-    if subjects.is_empty() {
+    let parts = Part::ALL.into_iter().filter(|part| !wishes.quick || part.is_quick());
+    let peers = if wishes.quick { &[][..] } else { &peers::NAMES[..] };
+    let mut names: Vec<String> = subjects.iter().map(|subject| subject.name.clone()).collect();
+    names.extend(peers.iter().map(|&name| name.to_owned()));
+    names.extend(parts.clone().map(|part| part.name().to_owned()));
+    let is_wanted = |name: &str| wishes.only.is_empty() || wishes.only.iter().any(|only| name.contains(only.as_str()));
+    if !names.iter().any(|name| is_wanted(name)) {
         bail!("nothing is called that; there are {}", names.join(", "));
     }
+    let parts: Vec<Part> = parts.filter(|part| is_wanted(part.name())).collect();
+    // They are fetched, so only where one of them is wanted.
+    if peers.iter().any(|name| is_wanted(name)) {
+        subjects.extend(peers::bring(&results)?);
+    }
+    subjects.retain(|subject| is_wanted(&subject.name));
 
     let machine = measure::machine();
-    eprintln!("{machine}: {pairs} pairs of {seconds} s");
-    let mut measured = Vec::new();
+    eprintln!("{machine}");
+    let mut figures = Figures::default();
     for subject in &subjects {
         match measure(subject, pairs, Duration::from_secs(seconds)) {
-            Ok(all) => measured.extend(all),
+            Ok(all) => figures.throughput.extend(all),
             // Another tool may not run here; what is ours has to.
             Err(error) if !subject.is_ours => eprintln!("{}: not measured: {error:#}", subject.name),
             Err(error) => return Err(error),
         }
     }
-    let table = table::render(&measured);
-    let budgets = budget::judge(&measured);
-    println!("{machine}: medians of {pairs} pairs of {seconds} s\n\n{table}\n{budgets}");
+    for part in parts {
+        eprintln!("{} ...", part.name());
+        part.measure(wishes.quick, &results, &mut figures).with_context(|| format!("measure {}", part.name()))?;
+    }
+    let verdicts = budget::judge(&figures);
+    println!("{machine}");
+    if !figures.throughput.is_empty() {
+        println!("medians of {pairs} pairs of {seconds} s\n\n{}", table::render(&figures.throughput));
+    }
+    println!("{}", budget::render(&verdicts));
     let write = |name: &str, text: String| {
         let file = results.join(name);
         fs::write(&file, text).with_context(|| format!("write {}", file.display()))?;
         eprintln!("wrote {}", file.display());
         anyhow::Ok(())
     };
-    write("bench.json", table::json(&machine, seconds, &measured)?)?;
-    write("bench.svg", plot::svg(&machine, &measured))?;
+    write("bench.json", table::json(&machine, seconds, &figures, &verdicts)?)?;
+    if !figures.throughput.is_empty() {
+        write("bench.svg", plot::svg(&machine, &figures.throughput))?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// All that was measured.
+#[derive(Default)]
+struct Figures {
+    throughput: Vec<Measured>,
+    start: Option<Start>,
+    dump: Option<Dump>,
+    memory: Option<Memory>,
+    binary: Option<Binary>,
+    core: Option<Core>,
+    losses: Option<Losses>,
+    overload: Option<Overload>,
+}
+
+/// What is measured apart from throughput.
+#[derive(Clone, Copy)]
+enum Part {
+    Start,
+    Dump,
+    Memory,
+    Binary,
+    Core,
+    Losses,
+    Overload,
+}
+
+impl Part {
+    const ALL: [Self; 7] =
+        [Self::Start, Self::Dump, Self::Memory, Self::Binary, Self::Core, Self::Losses, Self::Overload];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Dump => "dump",
+            Self::Memory => "memory",
+            Self::Binary => "binary",
+            Self::Core => "core",
+            Self::Losses => "losses",
+            Self::Overload => "overload",
+        }
+    }
+
+    /// Whether `--quick` has the time.
+    const fn is_quick(self) -> bool {
+        matches!(self, Self::Start | Self::Binary | Self::Core | Self::Losses)
+    }
+
+    fn measure(self, is_quick: bool, results: &Path, figures: &mut Figures) -> Result<()> {
+        match self {
+            Self::Start => figures.start = Some(Start::measure(STARTS, results)?),
+            Self::Dump => figures.dump = Some(Dump::measure()?),
+            Self::Memory => figures.memory = Some(Memory::measure(results)?),
+            Self::Binary => figures.binary = Some(Binary::measure()?),
+            Self::Core => figures.core = Some(Core::measure()?),
+            Self::Losses => {
+                let lasting = Duration::from_secs(if is_quick { 3 } else { 60 });
+                figures.losses = Some(Losses::measure(lasting, results)?);
+            }
+            Self::Overload => figures.overload = Some(Overload::measure(results)?),
+        }
+        Ok(())
+    }
 }
 
 fn measure(subject: &Subject, pairs: u32, duration: Duration) -> Result<Option<Measured>> {

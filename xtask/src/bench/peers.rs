@@ -9,6 +9,8 @@ use super::subject::Subject;
 use crate::debian::Tree;
 
 const SUITE: &str = "trixie";
+/// What they are called here.
+pub(super) const NAMES: [&str; 3] = ["tcplife", "tcpstates", "bpftrace"];
 const PACKAGES: [&str; 2] = ["libbpf-tools", "bpftrace"];
 /// Each transition on a line of its own, which is what tcpstates prints.
 const BPFTRACE: &str =
@@ -16,10 +18,8 @@ const BPFTRACE: &str =
 
 pub(super) fn bring(results: &Path) -> Result<Vec<Subject>> {
     let tree = Rc::new(Tree::bring(&results.join("peers"), SUITE, &PACKAGES, &results.join("apt"))?);
-    let peer = |name: &str, program: &str, arguments: &[&str]| Subject::peer(name, &tree, program, arguments, results);
-    Ok(vec![
-        peer("tcplife", "usr/sbin/tcplife-libbpf", &[]),
-        peer("tcpstates", "usr/sbin/tcpstates-libbpf", &[]),
-        peer("bpftrace", "usr/bin/bpftrace", &["-e", BPFTRACE]),
-    ])
+    let started: [(&str, &[&str]); 3] =
+        [("usr/sbin/tcplife-libbpf", &[]), ("usr/sbin/tcpstates-libbpf", &[]), ("usr/bin/bpftrace", &["-e", BPFTRACE])];
+    let peers = NAMES.iter().zip(started);
+    Ok(peers.map(|(name, (program, arguments))| Subject::peer(name, &tree, program, arguments, results)).collect())
 }

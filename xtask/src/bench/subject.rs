@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
     rc::Rc,
     thread,
     time::{Duration, Instant},
@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::floor::Floor;
+use super::{floor::Floor, process};
 use crate::{debian::Tree, workspace};
 
 /// How long a tool may take to begin, and to end when it is asked to.
@@ -44,15 +44,20 @@ enum What {
 impl Subject {
     /// The floor, and firstfin.
     pub(super) fn ours(results: &Path) -> Result<Vec<Self>> {
-        let firstfin = workspace::root()?.join("target/release/firstfin");
-        let ours = |name: &str, arguments: &[&str]| {
-            Self::new(name, true, What::Ours(firstfin.clone(), owned(arguments)), results)
-        };
         Ok(vec![
             Self::new("empty program", false, What::Floor, results),
-            ours("firstfin report", &["report", "--duration", "1h", "--format", "json"]),
-            ours("firstfin trace --states", &["trace", "--states", "--format", "text"]),
+            Self::report("firstfin report", &[], results)?,
+            Self::firstfin("firstfin trace --states", &["trace", "--states", "--format", "text"], results)?,
         ])
+    }
+
+    /// A session of `firstfin report` that lasts until it is ended, with these options besides.
+    pub(super) fn report(name: &str, options: &[&str], results: &Path) -> Result<Self> {
+        Self::firstfin(name, &[&["report", "--duration", "1h", "--format", "json"], options].concat(), results)
+    }
+
+    fn firstfin(name: &str, arguments: &[&str], results: &Path) -> Result<Self> {
+        Ok(Self::new(name, true, What::Ours(firstfin()?, owned(arguments)), results))
     }
 
     /// Another tool.
@@ -80,22 +85,15 @@ impl Subject {
         let errors = self.output.with_extension("err");
         let errors = File::create(&errors).with_context(|| format!("create {}", errors.display()))?;
         command.args(arguments).stdin(Stdio::null()).stdout(output).stderr(errors);
-        let mut child = command.spawn().with_context(|| format!("start {}", self.name))?;
-        let begun = Instant::now();
-        while programs_of(child.id()).is_empty() {
-            if let Some(status) = child.try_wait().context("look after it")? {
-                let said = fs::read_to_string(self.output.with_extension("err")).unwrap_or_default();
-                bail!("{} ended at once, {status}: {}", self.name, said.trim());
-            }
-            if begun.elapsed() > BEGIN_WITHIN {
-                let _ = child.kill();
-                let _ = child.wait();
-                bail!("{} has no eBPF program after {} s", self.name, BEGIN_WITHIN.as_secs());
-            }
-            thread::sleep(Duration::from_millis(20));
+        let mut tool = Tool::start(&mut command)?;
+        let has_begun =
+            tool.wait_until(BEGIN_WITHIN, Duration::from_millis(20), |pid| !process::programs_of(pid).is_empty());
+        if let Err(error) = has_begun {
+            let said = fs::read_to_string(self.output.with_extension("err")).unwrap_or_default();
+            return Err(error.context(format!("{} has no eBPF program: {}", self.name, said.trim())));
         }
         thread::sleep(SETTLE);
-        Ok(Running::Tool(child))
+        Ok(Running::Tool(tool))
     }
 
     /// What it has written.
@@ -108,46 +106,103 @@ fn owned(arguments: &[&str]) -> Vec<String> {
     arguments.iter().map(|argument| (*argument).to_owned()).collect()
 }
 
+/// The very file that is shipped.
+pub(super) fn firstfin() -> Result<PathBuf> {
+    Ok(workspace::target()?.join("release/firstfin"))
+}
+
 /// Something attached.
 pub(super) enum Running {
     /// By this process, until it is dropped
     Here {
         _floor: Floor,
     },
-    Tool(Child),
+    Tool(Tool),
 }
 
 impl Running {
     pub(super) fn pid(&self) -> Option<u32> {
         match self {
             Self::Here { .. } => None,
-            Self::Tool(child) => Some(child.id()),
+            Self::Tool(tool) => Some(tool.pid()),
         }
     }
 
-    /// Detaches it, as Ctrl-C would.
-    pub(super) fn end(self) -> Result<()> {
-        let Self::Tool(mut child) = self else { return Ok(()) };
-        let interrupted = Command::new("kill").args(["-INT", &child.id().to_string()]).status().context("run kill")?;
-        if !interrupted.success() {
-            bail!("process {} could not be interrupted", child.id());
+    /// Detaches it.
+    pub(super) fn end(self) -> Result<Ended> {
+        match self {
+            Self::Here { .. } => Ok(Ended::default()),
+            Self::Tool(tool) => tool.end(),
         }
-        let asked = Instant::now();
-        while child.try_wait().context("look after it")?.is_none() {
-            if asked.elapsed() > END_WITHIN {
-                child.kill().context("end it")?;
-                child.wait().context("wait for it")?;
-                bail!("it did not end within {} s", END_WITHIN.as_secs());
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
-        Ok(())
     }
 }
 
-/// What the kernel says of each eBPF program a process has (`/proc/PID/fdinfo`).
-pub(super) fn programs_of(pid: u32) -> Vec<String> {
-    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fdinfo")) else { return Vec::new() };
-    let infos = entries.flatten().filter_map(|entry| fs::read_to_string(entry.path()).ok());
-    infos.filter(|info| info.contains("prog_tag:") && !info.contains("link_type:")).collect()
+/// How a tool came to its end.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Ended {
+    /// From Ctrl-C until it was gone
+    pub(super) took: Duration,
+    /// The most memory it had until then, in MiB
+    pub(super) peak_mib: f64,
+}
+
+/// A process that watches. It does not outlive what measures it.
+pub(super) struct Tool(Child);
+
+impl Tool {
+    pub(super) fn start(command: &mut Command) -> Result<Self> {
+        Ok(Self(command.spawn().with_context(|| format!("start {command:?}"))?))
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// What it writes, where its output is a pipe.
+    pub(super) fn output(&mut self) -> Result<ChildStdout> {
+        self.0.stdout.take().context("its output is no pipe")
+    }
+
+    /// Asks `is_so` of its process id `each` so often until it is.
+    pub(super) fn wait_until(&mut self, within: Duration, each: Duration, is_so: impl Fn(u32) -> bool) -> Result<()> {
+        let begun = Instant::now();
+        while !is_so(self.pid()) {
+            if let Some(status) = self.0.try_wait().context("look after it")? {
+                bail!("it ended at once, {status}");
+            }
+            if begun.elapsed() > within {
+                bail!("nothing came of it within {} s", within.as_secs());
+            }
+            thread::sleep(each);
+        }
+        Ok(())
+    }
+
+    /// Ends it as Ctrl-C would.
+    pub(super) fn end(mut self) -> Result<Ended> {
+        let pid = self.pid();
+        let asked = Instant::now();
+        let interrupted = Command::new("kill").args(["-INT", &pid.to_string()]).status().context("run kill")?;
+        if !interrupted.success() {
+            bail!("process {pid} could not be interrupted");
+        }
+        let mut peak_mib: f64 = 0.0;
+        while self.0.try_wait().context("look after it")?.is_none() {
+            // One that has ended and was not waited for yet says nothing of its memory.
+            peak_mib = peak_mib.max(process::peak_mib(pid).unwrap_or_default());
+            if asked.elapsed() > END_WITHIN {
+                bail!("it did not end within {} s", END_WITHIN.as_secs());
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        Ok(Ended { took: asked.elapsed(), peak_mib })
+    }
+}
+
+impl Drop for Tool {
+    fn drop(&mut self) {
+        // As a rule it has ended, and then there is nothing to end.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

@@ -1,9 +1,20 @@
 //! The figures, for people and for programs.
 
 use anyhow::{Context as _, Result};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::measure::{Measured, Spread};
+use super::{
+    Figures,
+    binary::Binary,
+    budget::Verdict,
+    core::Core,
+    dump::Dump,
+    losses::Losses,
+    measure::{Measured, Spread},
+    memory::Memory,
+    overload::Overload,
+    start::Start,
+};
 
 const HEADER: &str =
     "attached                  throughput / none     connections/s  in kernel  CPU/10k   RSS      lost  bytes/conn";
@@ -29,23 +40,40 @@ pub(super) fn render(measured: &[Measured]) -> String {
     text
 }
 
-pub(super) fn json(machine: &str, seconds: u64, measured: &[Measured]) -> Result<String> {
-    let spread = |spread: Option<Spread>| spread.map(|it| json!({"median": it.median, "low": it.low, "high": it.high}));
-    let subjects: Vec<_> = measured
+pub(super) fn json(machine: &str, seconds: u64, figures: &Figures, verdicts: &[Verdict]) -> Result<String> {
+    let subjects: Vec<_> = figures
+        .throughput
         .iter()
         .map(|it| {
             json!({
                 "attached": it.name,
-                "throughput_ratio": spread(Some(it.ratio)),
-                "connections_per_s": spread(Some(it.rate)),
+                "throughput_ratio": spread(it.ratio),
+                "connections_per_s": spread(it.rate),
                 "in_kernel_ns_per_connection": it.in_kernel_ns,
-                "cpu_ms_per_10000_connections": spread(it.cpu_ms),
-                "rss_mib": spread(it.rss_mib),
+                "cpu_ms_per_10000_connections": it.cpu_ms.map(spread),
+                "rss_mib": it.rss_mib.map(spread),
                 "records_lost": it.lost,
-                "record_bytes_per_connection": spread(it.bytes),
+                "record_bytes_per_connection": it.bytes.map(spread),
             })
         })
         .collect();
-    let all = json!({"machine": machine, "seconds_of_a_run": seconds, "subjects": subjects});
+    // What was not measured is null.
+    let all = json!({
+        "machine": machine,
+        "seconds_of_a_run": seconds,
+        "subjects": subjects,
+        "start": figures.start.as_ref().map(Start::json),
+        "dump": figures.dump.as_ref().map(Dump::json),
+        "memory": figures.memory.as_ref().map(Memory::json),
+        "binary": figures.binary.as_ref().map(Binary::json),
+        "core": figures.core.as_ref().map(Core::json),
+        "losses": figures.losses.as_ref().map(Losses::json),
+        "overload": figures.overload.as_ref().map(Overload::json),
+        "budgets": verdicts.iter().map(Verdict::json).collect::<Vec<_>>(),
+    });
     serde_json::to_string_pretty(&all).map(|text| text + "\n").context("write the figures as JSON")
+}
+
+pub(super) fn spread(it: Spread) -> Value {
+    json!({"median": it.median, "low": it.low, "high": it.high})
 }

@@ -3,6 +3,7 @@
 //! cargo runs the tests, this reads along: what was not run must be seen, and the kernel tests need root while building
 //! does not. Nothing is judged here, cargo's exit status and the harnesses' own counts are.
 
+mod servers;
 mod targets;
 
 use std::{
@@ -18,7 +19,9 @@ use crate::{
     child::{self, Stream},
     outcome::{self, Outcome},
     privilege::Privilege,
-    setup, workspace,
+    setup,
+    test::servers::Servers,
+    workspace,
 };
 
 /// The test target that needs root and a real kernel.
@@ -39,6 +42,7 @@ pub(crate) fn test(filter: Option<&str>) -> Result<ExitCode> {
         return Ok(ready);
     }
 
+    let servers = servers::bring();
     section("build");
     let mut built = Vec::new();
     let status = read_along(cargo_test()?.arg("--no-run"), |line| built.extend(targets::integration_test(line)))?;
@@ -53,11 +57,12 @@ pub(crate) fn test(filter: Option<&str>) -> Result<ExitCode> {
     for target in built.iter().filter(|target| target.name != KERNEL) {
         unprivileged.args(["--test", &target.name]);
     }
+    servers.lend(&mut unprivileged);
     let mut groups = vec![
         group("unprivileged tests", unprivileged, filter)?,
         group("documentation tests", with(cargo_test()?, &["--doc"]), filter)?,
     ];
-    groups.push(kernel_tests(filter)?);
+    groups.push(kernel_tests(filter, &servers)?);
 
     Ok(account(&groups))
 }
@@ -80,10 +85,12 @@ fn kernel_among(built: &[targets::Target]) -> Result<&targets::Target> {
 }
 
 /// As root; where that cannot be, every one of them counts as skipped.
-fn kernel_tests(filter: Option<&str>) -> Result<Group> {
+fn kernel_tests(filter: Option<&str>, servers: &Servers) -> Result<Group> {
     let title = "kernel tests";
     let privilege = Privilege::of_this_process();
     let mut cargo = with(cargo_test()?, &["--test", KERNEL]);
+    // sudo passes no variable on; tests that need root and a server are skipped then.
+    servers.lend(&mut cargo);
     if privilege == Privilege::Neither {
         section(title);
         eprintln!("not run: they need root, and sudo is not here");
