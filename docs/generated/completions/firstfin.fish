@@ -39,6 +39,8 @@ complete -c firstfin -n "__fish_firstfin_needs_command" -f -a "doctor" -d 'Say w
 complete -c firstfin -n "__fish_firstfin_needs_command" -f -a "why" -d 'Say who has a port now, and what bind() or connect() would say'
 complete -c firstfin -n "__fish_firstfin_needs_command" -f -a "trace" -d 'Print ends of connections and failures as they happen'
 complete -c firstfin -n "__fish_firstfin_needs_command" -f -a "report" -d 'Watch this host for a while, then say who causes what'
+complete -c firstfin -n "__fish_firstfin_needs_command" -f -a "serve" -d 'Watch this host for good: metrics, alerts, a history'
+complete -c firstfin -n "__fish_firstfin_needs_command" -f -a "history" -d 'Say what was seen in the past: last night, at 03:12'
 complete -c firstfin -n "__fish_firstfin_needs_command" -f -a "demo" -d 'Watch a small misbehaving workload and report on it'
 complete -c firstfin -n "__fish_firstfin_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c firstfin -n "__fish_firstfin_using_subcommand doctor" -l format -d 'Form of the output' -r -f -a "text\t'For people'
@@ -105,6 +107,49 @@ tracepoint\t'Tracepoints'"
 complete -c firstfin -n "__fish_firstfin_using_subcommand report" -l max-sockets -d 'Number of sockets that can be followed at the same time (advanced)' -r
 complete -c firstfin -n "__fish_firstfin_using_subcommand report" -s v -l verbose -d 'Say more on standard error; twice for everything'
 complete -c firstfin -n "__fish_firstfin_using_subcommand report" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c firstfin -n "__fish_firstfin_using_subcommand serve" -l config -d 'The configuration. Without it: /etc/firstfin/firstfin.toml, if that is there' -r -F
+complete -c firstfin -n "__fish_firstfin_using_subcommand serve" -l listen -d 'Where the endpoint listens: 127.0.0.1:19293, [::1]:19293, off (http.listen)' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand serve" -l interval -d 'How long a round is: 10s, 1m (observe.interval)' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand serve" -l top -d 'Groups of processes that have series of their own (metrics.top)' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand serve" -l set -d 'Set any key of the configuration; may be given more than once' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand serve" -l color -d 'Use colours' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c firstfin -n "__fish_firstfin_using_subcommand serve" -l ring-size -d 'Size of the ring buffer that carries events from the kernel (advanced)' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand serve" -l max-rung -d 'Use no better means than this (advanced)' -r -f -a "fentry\t'fentry and fexit programs, and everything below'
+kprobe\t'kprobes and kretprobes, and tracepoints'
+tracepoint\t'Tracepoints'"
+complete -c firstfin -n "__fish_firstfin_using_subcommand serve" -l max-sockets -d 'Number of sockets that can be followed at the same time (advanced)' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand serve" -l check-config -d 'Read the configuration, say what is wrong with it, and stop'
+complete -c firstfin -n "__fish_firstfin_using_subcommand serve" -l print-default-config -d 'Print the default configuration with its documentation, and stop'
+complete -c firstfin -n "__fish_firstfin_using_subcommand serve" -s v -l verbose -d 'Say more on standard error; twice for everything'
+complete -c firstfin -n "__fish_firstfin_using_subcommand serve" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c firstfin -n "__fish_firstfin_using_subcommand history" -l since -d 'From when on; a day before the end, if not given' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand history" -l until -d 'Until when; now, if not given' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand history" -l at -d 'The minutes around this time: from two before to three after' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand history" -l process -d 'Only this process: its name, or that of its executable' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand history" -l unit -d 'Only processes of this systemd unit' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand history" -l container -d 'Only processes of this container: its name or the beginning of its id, or the name or uid of its pod' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand history" -l destination -d 'Only what went to this address, or was served there: 10.0.0.2, 10.0.0.2:5432, [::1]:80' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand history" -l finding -d 'Only findings of this kind: BindConflict, EphemeralPortExhaustion' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand history" -l by -d 'What the answer is about; in CSV, what a line is: a minute of a process, of a destination, or of the host' -r -f -a "process\t'Processes first'
+destination\t'Destinations first'
+minute\t'Single minutes first'"
+complete -c firstfin -n "__fish_firstfin_using_subcommand history" -l database -d 'The database; a copy will do' -r -F
+complete -c firstfin -n "__fish_firstfin_using_subcommand history" -l format -d 'Form of the output; JSON is "firstfin.history/1"' -r -f -a "text\t'For people'
+json\t'For programs'
+csv\t'For spreadsheets: a line for each minute'"
+complete -c firstfin -n "__fish_firstfin_using_subcommand history" -l top -d 'How many entries of each list to show; CSV has all of them' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand history" -l color -d 'Use colours' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c firstfin -n "__fish_firstfin_using_subcommand history" -l ring-size -d 'Size of the ring buffer that carries events from the kernel (advanced)' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand history" -l max-rung -d 'Use no better means than this (advanced)' -r -f -a "fentry\t'fentry and fexit programs, and everything below'
+kprobe\t'kprobes and kretprobes, and tracepoints'
+tracepoint\t'Tracepoints'"
+complete -c firstfin -n "__fish_firstfin_using_subcommand history" -l max-sockets -d 'Number of sockets that can be followed at the same time (advanced)' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand history" -s v -l verbose -d 'Say more on standard error; twice for everything'
+complete -c firstfin -n "__fish_firstfin_using_subcommand history" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c firstfin -n "__fish_firstfin_using_subcommand demo" -l format -d 'Form of the output' -r -f -a "text\t'For people'
 json\t'For programs'"
 complete -c firstfin -n "__fish_firstfin_using_subcommand demo" -l fail-on -d 'Exit with status 1 if there is a finding of this severity or a worse one' -r -f -a "info\t'Worth knowing'
@@ -121,9 +166,11 @@ tracepoint\t'Tracepoints'"
 complete -c firstfin -n "__fish_firstfin_using_subcommand demo" -l max-sockets -d 'Number of sockets that can be followed at the same time (advanced)' -r
 complete -c firstfin -n "__fish_firstfin_using_subcommand demo" -s v -l verbose -d 'Say more on standard error; twice for everything'
 complete -c firstfin -n "__fish_firstfin_using_subcommand demo" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report demo help" -f -a "doctor" -d 'Say what this host allows, and what is missing'
-complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report demo help" -f -a "why" -d 'Say who has a port now, and what bind() or connect() would say'
-complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report demo help" -f -a "trace" -d 'Print ends of connections and failures as they happen'
-complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report demo help" -f -a "report" -d 'Watch this host for a while, then say who causes what'
-complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report demo help" -f -a "demo" -d 'Watch a small misbehaving workload and report on it'
-complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report demo help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report serve history demo help" -f -a "doctor" -d 'Say what this host allows, and what is missing'
+complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report serve history demo help" -f -a "why" -d 'Say who has a port now, and what bind() or connect() would say'
+complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report serve history demo help" -f -a "trace" -d 'Print ends of connections and failures as they happen'
+complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report serve history demo help" -f -a "report" -d 'Watch this host for a while, then say who causes what'
+complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report serve history demo help" -f -a "serve" -d 'Watch this host for good: metrics, alerts, a history'
+complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report serve history demo help" -f -a "history" -d 'Say what was seen in the past: last night, at 03:12'
+complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report serve history demo help" -f -a "demo" -d 'Watch a small misbehaving workload and report on it'
+complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report serve history demo help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
