@@ -16,6 +16,10 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow};
 use aya_build::{Package, Toolchain};
+use object::{
+    build::elf::{Builder, SectionData},
+    elf,
+};
 
 fn main() {
     if let Err(error) = build() {
@@ -57,7 +61,28 @@ fn build() -> Result<()> {
     let root_dir = workspace.join("agent-ebpf");
     let root_dir = root_dir.to_str().context("the workspace's path is not UTF-8")?;
     let package = Package { name: "agent-ebpf", root_dir, ..Package::default() };
-    aya_build::build_ebpf([package], Toolchain::Custom(&toolchain)).context("build the eBPF programs")
+    aya_build::build_ebpf([package], Toolchain::Custom(&toolchain)).context("build the eBPF programs")?;
+    let object = PathBuf::from(env::var_os("OUT_DIR").context("OUT_DIR is not set")?).join("firstfin-programs");
+    strip(&object).with_context(|| format!("take the debug sections out of {}", object.display()))
+}
+
+/// Takes out what was only needed to make BTF from: four fifths of the object, which the agent would carry with it.
+fn strip(object: &Path) -> Result<()> {
+    let whole = fs::read(object)?;
+    let mut builder = Builder::read(whole.as_slice())?;
+    for section in &mut builder.sections {
+        let name = section.name.as_slice();
+        section.delete = name.starts_with(b".debug_") || name.starts_with(b".rel.debug_");
+    }
+    // LLVM keeps the names of sections with those of symbols, and this builder does not.
+    let names = builder.sections.add();
+    names.name = b".shstrtab"[..].into();
+    names.sh_type = elf::SHT_STRTAB;
+    names.data = SectionData::SectionString;
+    builder.delete_orphans();
+    let mut stripped = Vec::new();
+    builder.write(&mut stripped)?;
+    Ok(fs::write(object, stripped)?)
 }
 
 /// To cargo a file that is not there is one that always changed: it would run this script on every build.
