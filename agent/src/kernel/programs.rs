@@ -2,8 +2,9 @@
 
 use std::{
     cell::OnceCell,
+    collections::HashMap,
     fs,
-    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
 };
 
 use agent_ebpf::{ABI_VERSION, Config, Counter, Detail, Filter, SEARCH_BUCKETS, names};
@@ -94,6 +95,8 @@ pub struct Programs {
     log: Option<EbpfLogger<&'static dyn log::Log>>,
     /// Holds the programs, their links and the other maps
     ebpf: Ebpf,
+    /// The descriptors of these links, with the name of the program
+    links: Vec<(String, RawFd)>,
 }
 
 impl Programs {
@@ -191,11 +194,15 @@ impl Programs {
         counts.map(Some).context("read how long connect() looked for ports")
     }
 
-    /// Calls the kernel skipped because the same program was running on that CPU, of programs that `counts`.
+    /// Calls the kernel skipped because the same program, or another kprobe, was running on that CPU, of programs that
+    /// `counts`.
     fn skipped(&self, counts: impl Fn(&str) -> bool) -> u64 {
         let programs = self.ebpf.programs().filter(|(name, _)| counts(name));
         let skipped = programs.filter_map(|(name, program)| {
-            let skipped = recursion_misses(program.fd().ok()?.as_fd())?;
+            let mut skipped = fdinfo(program.fd().ok()?.as_fd().as_raw_fd(), "recursion_misses")?;
+            for (_, link) in self.links.iter().filter(|(probe, _)| probe == name) {
+                skipped += fdinfo(*link, "missed").unwrap_or_default();
+            }
             if skipped > 0 {
                 log::debug!("{name} was skipped {skipped} times");
             }
@@ -221,11 +228,28 @@ fn is_first_hand(name: &str) -> bool {
     !is_detail(name) && !name.starts_with("sys_") && !others.contains(&name)
 }
 
-/// `recursion_misses` of a program, since Linux 5.12; before that nothing is skipped.
-fn recursion_misses(program: BorrowedFd<'_>) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd())).ok()?;
-    let (_, rest) = text.split_once("recursion_misses:")?;
-    rest.split_whitespace().next()?.parse().ok()
+/// A number that the kernel tells of a program or a link by its descriptor: `recursion_misses` of a program since Linux
+/// 5.12 (before that nothing is skipped), `missed` of a kprobe's link since 6.17 (before that it is not told there).
+fn fdinfo(descriptor: RawFd, member: &str) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}")).ok()?;
+    let value = text.lines().find_map(|line| line.strip_prefix(member)?.strip_prefix(':'))?;
+    value.trim().parse().ok()
+}
+
+/// The links of the programs by their names. aya holds them, and does not lend their descriptors.
+fn links(ebpf: &Ebpf) -> Vec<(String, RawFd)> {
+    let mut by_id = HashMap::new();
+    for (name, program) in ebpf.programs() {
+        if let Some(id) = program.fd().ok().and_then(|program| fdinfo(program.as_fd().as_raw_fd(), "prog_id")) {
+            by_id.insert(id, name.to_owned());
+        }
+    }
+    let Ok(descriptors) = fs::read_dir("/proc/self/fd") else { return Vec::new() };
+    let links = descriptors.flatten().filter(|descriptor| {
+        fs::read_link(descriptor.path()).is_ok_and(|target| target.as_os_str() == "anon_inode:bpf_link")
+    });
+    let numbers = links.filter_map(|link| link.file_name().to_str()?.parse().ok());
+    numbers.filter_map(|link| Some((by_id.get(&fdinfo(link, "prog_id")?)?.clone(), link))).collect()
 }
 
 impl AsFd for Programs {
@@ -236,7 +260,7 @@ impl AsFd for Programs {
 }
 
 impl AsRawFd for Programs {
-    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+    fn as_raw_fd(&self) -> RawFd {
         self.ring.as_raw_fd()
     }
 }
@@ -294,7 +318,8 @@ fn load_and_attach(mut plan: Plan, settings: &Settings) -> anyhow::Result<Progra
             }
         }
     }
-    Ok(Programs { plan, ring, counters, searches, decoder: Decoder::default(), bytes: 0, log, ebpf })
+    let links = links(&ebpf);
+    Ok(Programs { plan, ring, counters, searches, decoder: Decoder::default(), bytes: 0, log, ebpf, links })
 }
 
 /// Before 5.11 the kernel charges maps to RLIMIT_MEMLOCK, and the usual 64 kB are not enough. Since then it does not, so
