@@ -16,10 +16,7 @@ fn main() {
 fn bench(host: Host, bencher: Bencher<'_, '_>) {
     let records: Vec<_> = host.turnover(EVENTS / 2).collect();
     bencher.counter(ItemsCount::new(EVENTS)).with_inputs(|| host.agent()).bench_local_refs(|agent| {
-        for (entered, left) in &records {
-            agent.feed(entered);
-            agent.feed(left);
-        }
+        agent.feed(&records);
     });
 }
 

@@ -198,7 +198,12 @@ impl Decoder {
             None
         };
         let (opener, opener_lost) = self.who(record.opener, record.opener_origin);
-        let (closer, closer_lost) = self.who(record.closer, record.closer_origin);
+        // As a rule they are one.
+        let (closer, closer_lost) = if (record.closer, record.closer_origin) == (record.opener, record.opener_origin) {
+            (opener.clone(), opener_lost)
+        } else {
+            self.who(record.closer, record.closer_origin)
+        };
         // One place for both: a connection is either opened here, or accepted.
         let (opener, accepter) = match opened {
             Some(OpenKind::Passive) => (None, opener),

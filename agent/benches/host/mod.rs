@@ -6,8 +6,8 @@ use agent_ebpf::{
 };
 use firstfin::{
     decode::Decoder,
-    model::{TcpState, Timestamp},
-    state::{Input, Limits, State},
+    model::{Event, TcpState, Timestamp},
+    state::{LOOK_AHEAD, Limits, State},
 };
 use zerocopy::IntoBytes as _;
 
@@ -93,24 +93,21 @@ impl Host {
     }
 
     /// From there on, one comes and one goes.
-    pub(crate) fn turnover(self, from: u64) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
-        (from..from + EVENTS / 2).map(move |number| (self.entered(self.live + number), self.left(number)))
+    pub(crate) fn turnover(self, from: u64) -> impl Iterator<Item = Vec<u8>> {
+        (from..from + EVENTS / 2).flat_map(move |number| [self.entered(self.live + number), self.left(number)])
     }
 
     /// As many as are live have entered, and it has gone on for a while: the tables have their size.
     pub(crate) fn agent(self) -> Agent {
-        let mut agent =
-            Agent { decoder: Decoder::new(1 << 17), state: State::new(Timestamp(STARTED), Limits::default()) };
-        for task in self.announced() {
-            agent.feed(task.as_bytes());
-        }
-        for number in 0..self.live {
-            agent.feed(&self.entered(number));
-        }
-        for (entered, left) in self.turnover(0) {
-            agent.feed(&entered);
-            agent.feed(&left);
-        }
+        let mut agent = Agent {
+            decoder: Decoder::new(1 << 17),
+            ahead: Vec::new(),
+            state: State::new(Timestamp(STARTED), Limits::default()),
+        };
+        let announced = self.announced().map(|task| task.as_bytes().to_vec());
+        let entered = (0..self.live).map(|number| self.entered(number));
+        let records = announced.chain(entered).chain(self.turnover(0));
+        records.for_each(|record| agent.feed(&[record]));
         agent
     }
 }
@@ -125,13 +122,19 @@ const fn port(number: u64) -> u16 {
 
 pub(crate) struct Agent {
     decoder: Decoder,
+    ahead: Vec<Event>,
     pub(crate) state: State,
 }
 
 impl Agent {
-    pub(crate) fn feed(&mut self, record: &[u8]) {
-        if let Ok(event) = self.decoder.decode(record) {
-            self.state.feed(Input::Event(event));
+    /// Takes records in as a session does it.
+    pub(crate) fn feed(&mut self, records: &[Vec<u8>]) {
+        for records in records.chunks(LOOK_AHEAD) {
+            self.ahead.extend(records.iter().filter_map(|record| self.decoder.decode(record).ok()));
+            self.state.look_ahead(&self.ahead);
+            for event in self.ahead.drain(..) {
+                self.state.apply(&event);
+            }
         }
     }
 }

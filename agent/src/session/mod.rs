@@ -28,7 +28,7 @@ use crate::{
     },
     model::{Census, ConnectFailure, Ending, Event, Process, RefusedCall, Timestamp, errno},
     recording,
-    state::{Input, Limits, State},
+    state::{Input, LOOK_AHEAD, Limits, State},
 };
 
 /// How often the ring buffer is looked at when nothing wakes the agent: what a reader of `trace` waits at most.
@@ -276,16 +276,26 @@ impl Session {
 
     fn drain(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
         let mut found_no_port = false;
-        while let Some(decoded) = self.programs.get_mut().next_event() {
-            match decoded {
-                Ok(event) => {
-                    found_no_port |= self::found_no_port(&event);
-                    self.take_in(&event, sink)?;
+        let mut ahead = Vec::with_capacity(LOOK_AHEAD);
+        loop {
+            while ahead.len() < LOOK_AHEAD
+                && let Some(decoded) = self.programs.get_mut().next_event()
+            {
+                match decoded {
+                    Ok(event) => ahead.push(event),
+                    Err(error) => {
+                        log::debug!("record not understood: {error}");
+                        self.malformed += 1;
+                    }
                 }
-                Err(error) => {
-                    log::debug!("record not understood: {error}");
-                    self.malformed += 1;
-                }
+            }
+            if ahead.is_empty() {
+                break;
+            }
+            self.state.look_ahead(&ahead);
+            for event in ahead.drain(..) {
+                found_no_port |= self::found_no_port(&event);
+                self.take_in(&event, sink)?;
             }
         }
         sink.flush()?;

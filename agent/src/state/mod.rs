@@ -3,6 +3,7 @@
 //! Events say who did what; a census (a dump of all sockets) says what is there. [`State`] joins them: it never counts
 //! up what it was told to say what is there, and it never guesses an owner it was not told.
 
+mod ahead;
 mod answers;
 pub mod failures;
 mod key;
@@ -17,6 +18,7 @@ mod window;
 
 use serde::{Deserialize, Serialize};
 
+pub use ahead::LOOK_AHEAD;
 pub use answers::{Attribution, Reason};
 pub use limits::{Limits, Sizes};
 pub use ports::Peak;

@@ -1,6 +1,6 @@
 //! What is known of processes, and what each of them is called in the turnover.
 
-use super::turnover::OwnerId;
+use super::{ahead::LARGE, turnover::OwnerId};
 use crate::{
     hash::Index,
     model::{Name, Process, ProcessKey, Task},
@@ -92,6 +92,11 @@ impl Processes {
             Some(slot) => *slot.owner.get_or_insert_with(number),
             None => number(),
         }
+    }
+
+    /// Looks where it says where a process is, if that is worth it.
+    pub(super) fn look_at(&self, key: ProcessKey) -> u32 {
+        if self.slots.len() < LARGE { 0 } else { self.index.look_at(&key) }
     }
 
     /// What is known of a process.

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use self::table::{Fate, Places, Put, Table};
 use super::{
+    ahead::LARGE,
     key::{InNetns, Key, V4Key, V6Key},
     turnover::{OwnerId, Turnover},
 };
@@ -132,6 +133,15 @@ impl Ledger {
     #[must_use]
     pub(super) fn find(&self, row: &SocketRow, dumped: Timestamp) -> Option<Entry> {
         self.entry(&row.connection).filter(|entry| entry.explains(row, dumped))
+    }
+
+    /// Looks where it says where an entry of this connection is, if that is worth it.
+    pub(super) fn look_at(&self, connection: &Connection) -> u32 {
+        match Key::of(connection) {
+            _ if self.len() < LARGE => 0,
+            Key::V4(key) => self.v4.look_at(&key),
+            Key::V6(key) => self.v6.look_at(&key),
+        }
     }
 
     fn entry(&self, connection: &Connection) -> Option<Entry> {

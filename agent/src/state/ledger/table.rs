@@ -215,6 +215,11 @@ impl<K: Copy + Eq + Hash> Table<K> {
         Put::Added
     }
 
+    /// Looks where it says where an entry is.
+    pub(super) fn look_at(&self, key: &K) -> u32 {
+        self.index.look_at(key)
+    }
+
     /// The place and the entry of a connection.
     pub(super) fn find(&self, key: &K) -> Option<(u32, Entry)> {
         let place = self.index.find(key, |place| self.slots.is_at(place, key))?;

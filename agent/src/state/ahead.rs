@@ -1,0 +1,31 @@
+//! Looking ahead: an event wants a connection of the ledger and a process, and when there are many of those, memory is what
+//! it waits for. Asked for together, what many events want comes in the time of a few.
+
+use super::State;
+use crate::model::Event;
+
+/// Events that are looked at together: as many as there are, if there are fewer.
+pub const LOOK_AHEAD: usize = 32;
+/// Tables with fewer entries are in the processor's caches, and looking twice only costs.
+pub(super) const LARGE: usize = 1 << 14;
+
+impl State {
+    /// Reads what these events, which are fed next, will want to know. Nothing changes by it but the time that they take.
+    pub fn look_ahead(&self, events: &[Event]) {
+        let read = events.iter().fold(0, |read, event| read ^ self.read_for(event));
+        // Somebody has to want it, or it is not read.
+        std::hint::black_box(read);
+    }
+
+    fn read_for(&self, event: &Event) -> u32 {
+        match event {
+            Event::Transition(end) => {
+                let task = end.closer.as_deref().or(end.opener.as_deref()).or(end.accepter.as_deref());
+                let process = task.map_or(0, |task| self.processes.look_at(task.key));
+                process ^ self.ledger.look_at(&end.connection)
+            }
+            Event::TimeWait(event) => self.ledger.look_at(&event.connection),
+            Event::ClosedByPeer(_) | Event::Retraction(_) | Event::Refused(_) | Event::ProcessSeen(_) => 0,
+        }
+    }
+}
