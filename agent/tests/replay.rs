@@ -2,9 +2,18 @@
 //! report. `cargo insta review` shows what a change of the analysis changes.
 #![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
 
-use std::{fs, io::BufReader, path::Path};
+use std::{
+    cell::RefCell,
+    fs,
+    io::{self, BufReader, Write},
+    path::Path,
+    rc::Rc,
+};
 
-use firstfin::recording::{ReplayError, replay};
+use firstfin::{
+    recording::{Line, ReplayError, Writer, replay},
+    report::Report,
+};
 
 fn recordings() -> Vec<std::path::PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recordings");
@@ -38,10 +47,130 @@ fn a_cut_off_recording_is_told_from_one_that_is_none() {
     let whole = fs::read_to_string(path).expect("readable");
     let cut = &whole[..whole.trim_end().rfind('\n').expect("many lines")];
     assert!(matches!(replay(cut.as_bytes()), Err(ReplayError::CutOff)));
-    assert!(matches!(replay(&b""[..]), Err(ReplayError::NoHeader)));
-    assert!(matches!(
-        replay(&b"{\"header\":{\"format\":\"firstfin.recording\",\"version\":99,\"started\":0}}\n"[..]),
-        Err(ReplayError::NoHeader)
-    ));
-    assert!(matches!(replay(&b"nonsense\n"[..]), Err(ReplayError::Malformed { line: 1, .. })));
+    assert!(matches!(replay(&b""[..]), Err(ReplayError::CutOff)));
+    let headless = serde_json::to_string(&Line::Facts(Box::default())).expect("JSON") + "\n";
+    assert!(matches!(replay(headless.as_bytes()), Err(ReplayError::NoHeader)));
+    match replay(&b"nonsense\n"[..]) {
+        Err(ReplayError::Malformed { at, .. }) => assert_eq!(at.to_string(), "line 1"),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What was written so far, block by block.
+#[derive(Clone, Default)]
+struct Blocks(Rc<RefCell<Vec<Vec<u8>>>>);
+
+impl Write for Blocks {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.borrow_mut().push(bytes.to_vec());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A recording of before, written anew in blocks of so many lines; with the facts of its end after each look at the host.
+fn written_anew(recording: &str, lines_a_block: usize) -> Vec<Vec<u8>> {
+    let lines: Vec<Line> = recording.lines().map(|line| serde_json::from_str(line).expect("a line")).collect();
+    let facts = lines.iter().find_map(|line| match line {
+        Line::End { facts, .. } => Some(facts.clone()),
+        _ => None,
+    });
+    let facts = facts.expect("an end");
+    let blocks = Blocks::default();
+    let mut writer = None;
+    for (number, line) in lines.into_iter().enumerate() {
+        match line {
+            Line::Header { started, .. } => {
+                writer = Some(Writer::begin(Box::new(blocks.clone()), started).expect("a header"));
+            }
+            Line::Input(input) => {
+                let writer = writer.as_mut().expect("begun");
+                writer.input(&input).expect("an input");
+                if matches!(*input, firstfin::state::Input::Begin { .. } | firstfin::state::Input::Census(_)) {
+                    writer.facts(&facts).expect("facts");
+                }
+                if number % lines_a_block == 0 {
+                    writer.settle().expect("a block");
+                }
+            }
+            Line::Facts(_) => unreachable!("there were none in those days"),
+            Line::End { census, facts } => writer.take().expect("begun").end(&census, &facts).expect("an end"),
+        }
+    }
+    blocks.0.take()
+}
+
+fn demo() -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recordings/demo.jsonl")).expect("readable")
+}
+
+fn is_cut_off(report: &Report) -> bool {
+    report.session.blind_spots.iter().any(|spot| spot.starts_with("the recording is cut off"))
+}
+
+#[test]
+fn blocks_give_the_report_that_lines_give() {
+    let text = demo();
+    let blocks = written_anew(&text, 50);
+    assert!(blocks.len() > 10, "{}", blocks.len());
+    let bytes = blocks.concat();
+    assert!(bytes.len() * 8 < text.len(), "{} of {}", bytes.len(), text.len());
+    let report = replay(bytes.as_slice()).expect("whole");
+    assert_eq!(report, replay(text.as_bytes()).expect("whole"));
+    assert!(!is_cut_off(&report));
+}
+
+/// Wherever a recording ends, what is in its whole blocks is in the report.
+#[test]
+fn a_torn_tail_costs_the_last_block_and_no_more() {
+    let blocks = written_anew(&demo(), 50);
+    let mut whole = Vec::new();
+    let mut reports = 0;
+    for block in &blocks {
+        let before = replay(whole.as_slice());
+        for cut in [1, 3, 4, block.len() / 2, block.len() - 1] {
+            let torn = [whole.as_slice(), &block[..cut]].concat();
+            match (&before, replay(torn.as_slice())) {
+                (Ok(before), Ok(report)) => assert_eq!(report, *before, "{cut} bytes of a block of {}", block.len()),
+                (Err(ReplayError::CutOff), Err(ReplayError::CutOff)) => {}
+                (before, torn) => panic!("{before:?} before, {torn:?} with {cut} bytes more"),
+            }
+        }
+        if let Ok(report) = before {
+            assert!(is_cut_off(&report) && report.session.interrupted);
+            reports += 1;
+        }
+        whole.extend(block);
+    }
+    assert!(reports + 5 > blocks.len(), "{reports} of {}", blocks.len());
+    assert!(!is_cut_off(&replay(whole.as_slice()).expect("whole")));
+}
+
+#[test]
+fn damage_is_told_with_its_place() {
+    let blocks = written_anew(&demo(), 50);
+    let third = blocks[..2].iter().map(Vec::len).sum::<usize>();
+    let mut bytes = blocks.concat();
+    bytes[third + blocks[2].len() / 2] ^= 0x10;
+    match replay(bytes.as_slice()) {
+        Err(ReplayError::Damaged { at, .. }) => assert_eq!(at, third as u64),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_recording_of_another_version_is_told_by_its_version() {
+    let header = b"{\"header\":{\"format\":\"firstfin.recording\",\"version\":99,\"started\":0}}\n";
+    let compressed = zstd::encode_all(&header[..], 1).expect("compressed");
+    for recording in [&header[..], &compressed] {
+        match replay(recording) {
+            Err(error @ ReplayError::OtherVersion(99)) => {
+                assert_eq!(error.to_string(), "this is a recording of version 99, and this firstfin reads version 1");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }

@@ -34,6 +34,12 @@ Exit status:
   0  done
   2  could not run: bad usage, a missing privilege, a kernel that lacks something";
 
+const EXIT_STATUS_REPLAY: &str = "\
+Exit status:
+  0  done
+  1  done, and there are findings at or above --fail-on
+  2  could not run: bad usage, a file that cannot be read or is no recording";
+
 const EXIT_STATUS_SERVE: &str = "\
 Exit status:
   0   stopped by a signal; the configuration is fine
@@ -167,6 +173,19 @@ pub enum Command {
     /// resets, and findings with a remedy. Ctrl-C ends it early and still prints the report.
     Report(Report),
 
+    /// Watch this host and write down what is seen, to look into it later or elsewhere
+    ///
+    /// A recording holds every end of a connection and every failure, with the sockets and the processes behind them:
+    /// `firstfin replay` makes the report of it, on any machine and without root. Ctrl-C ends it; what a kill leaves can be
+    /// replayed, too. It names processes, paths and addresses of this host: only its owner may read the file.
+    Record(Record),
+
+    /// Make the report of a recording
+    ///
+    /// The same report as the recorded session gave, or would have given. Needs neither root nor eBPF, and looks at nothing
+    /// on this host.
+    Replay(Replay),
+
     /// Watch this host for good: metrics, alerts, a history
     ///
     /// Serves /metrics in the formats of Prometheus, /healthz, /readyz and the last report as JSON; sends alerts; keeps what
@@ -289,9 +308,43 @@ pub struct Report {
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
     pub top: u16,
 
-    /// Write what was observed to this file, too
+    /// Write what was observed to this file, too: a recording for `firstfin replay`
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
+}
+
+/// `firstfin record`
+#[derive(Clone, Debug, Args)]
+#[command(after_help = EXIT_STATUS_TRACE)]
+pub struct Record {
+    /// The file to write; what it held is replaced
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+
+    /// Stop after this time: 30s, 5m, 1h30m, 500ms. Without it, a signal ends it
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub duration: Option<Duration>,
+}
+
+/// `firstfin replay`
+#[derive(Clone, Debug, Args)]
+#[command(after_help = EXIT_STATUS_REPLAY)]
+pub struct Replay {
+    /// The recording, as `record`, or `report` and `demo` with --record, wrote it; - for standard input
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+
+    /// Form of the output; JSON is "firstfin.report/1"
+    #[arg(long, value_name = "FORMAT", default_value_t = Format::Text)]
+    pub format: Format,
+
+    /// Exit with status 1 if there is a finding of this severity or a worse one
+    #[arg(long, value_name = "SEVERITY")]
+    pub fail_on: Option<Severity>,
+
+    /// How many entries of each list to show
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
+    pub top: u16,
 }
 
 /// `firstfin serve`
@@ -341,7 +394,7 @@ pub struct Demo {
     #[arg(long, value_name = "SEVERITY")]
     pub fail_on: Option<Severity>,
 
-    /// Also write down what was observed, so that it can be replayed
+    /// Write what was observed to this file, too: a recording for `firstfin replay`
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
 }

@@ -4,6 +4,8 @@ mod demo;
 mod doctor;
 mod generate;
 mod history;
+mod record;
+mod replay;
 mod report;
 mod serve;
 mod trace;
@@ -39,6 +41,8 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Why(args) => why::run(global, &args).map(|()| ExitCode::SUCCESS),
         Command::Trace(args) => runtime()?.block_on(trace::run(global, &args)),
         Command::Report(args) => runtime()?.block_on(report::run(global, &args)),
+        Command::Record(args) => runtime()?.block_on(record::run(global, &args)).map(|()| ExitCode::SUCCESS),
+        Command::Replay(args) => replay::run(global, &args),
         Command::Serve(args) => serve::run(global, &args).map(|()| ExitCode::SUCCESS),
         Command::History(args) => history::run(global, &args).map(|()| ExitCode::SUCCESS),
         Command::Demo(args) => runtime()?.block_on(demo::run(global, &args)),

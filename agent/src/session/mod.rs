@@ -8,7 +8,7 @@ mod holders;
 mod stock;
 mod window;
 
-use std::{io, time::Duration};
+use std::{collections::HashSet, io, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
@@ -36,6 +36,8 @@ const POLL: Duration = Duration::from_millis(100);
 /// How often the ledger is cleaned of timewait sockets that are gone, and the ports in use are counted. A dump of 30,000
 /// sockets takes some 10 ms, so this is about a thousandth of a CPU, and a sixth of the 60 s an entry lives.
 const RECONCILE: Duration = Duration::from_secs(10);
+/// How often what was recorded is written out: what a recording lacks if its session is killed.
+const SETTLE_RECORDING: Duration = Duration::from_secs(1);
 /// How soon after the last census one is taken because a call found no port: what took the ports is there now, and may be
 /// gone at the next one's turn.
 const RECONCILE_EARLY: Duration = Duration::from_secs(5);
@@ -201,6 +203,8 @@ impl Session {
             ));
         }
         session.feed(Input::Begin { census, holders });
+        session.record_facts();
+        session.record(recording::Writer::settle);
         Ok(session)
     }
 
@@ -236,6 +240,8 @@ impl Session {
         tokio::pin!(until);
         let mut poll = interval(POLL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut settle = interval(SETTLE_RECORDING);
+        settle.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Since the last one, even if this is called again and again for less than that.
         let due = (self.reconciled + RECONCILE).max(Instant::now());
         let mut reconcile = tokio::time::interval_at(due, RECONCILE);
@@ -249,6 +255,7 @@ impl Session {
                 ready = self.programs.readable_mut() => ready.context("wait for the ring buffer")?.clear_ready(),
                 _ = poll.tick() => {}
                 _ = reconcile.tick() => self.begin_reconciliation(),
+                _ = settle.tick() => self.record(recording::Writer::settle),
             }
             self.drain(sink)?;
             self.collect().await;
@@ -264,14 +271,33 @@ impl Session {
     }
 
     fn feed(&mut self, input: Input) {
+        self.record(|recording| recording.input(&input));
+        self.state.feed(input);
+    }
+
+    /// Writes something down, if there is a recording. One that cannot be written ends, and the session goes on.
+    fn record(&mut self, write: impl FnOnce(&mut recording::Writer) -> io::Result<()>) {
         if let Some(recording) = &mut self.recording
-            && let Err(error) = recording.input(&input)
+            && let Err(error) = write(recording)
         {
             log::error!("the recording ends here: {error}");
             self.blind_spots.push(format!("the recording is cut off: {error}"));
             self.recording = None;
         }
-        self.state.feed(input);
+    }
+
+    /// Writes down what a report would say besides the state, if there is a recording.
+    fn record_facts(&mut self) {
+        if self.recording.is_none() {
+            return;
+        }
+        match self.counted() {
+            Ok(counted) => {
+                let facts = self.facts(boottime(), &counted, &HashSet::new());
+                self.record(|recording| recording.facts(&facts));
+            }
+            Err(error) => log::warn!("the kernel's counters cannot be read: {error:#}"),
+        }
     }
 
     fn drain(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
@@ -344,6 +370,7 @@ impl Session {
             && let Ok(census) = census.await
         {
             self.feed(Input::Census(census));
+            self.record_facts();
         }
         if let Some(lookup) = self.lookup.take_if(|task| task.is_finished()) {
             self.take_holders(lookup).await;

@@ -2,13 +2,16 @@
 
 use std::{
     collections::HashSet,
+    env, fs,
     io::{BufRead as _, BufReader},
     net::{Ipv4Addr, TcpListener},
+    path::PathBuf,
     process::{Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use firstfin::report::{Direction, HolderKind, Report, Severity};
-use libtest_mimic::Trial;
+use libtest_mimic::{Failed, Trial};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
@@ -21,6 +24,8 @@ pub(crate) fn tests() -> Vec<Trial> {
         demo_finds_every_mistake,
         signal_ends_a_report_early,
         trace_prints_a_refused_bind,
+        replay_gives_the_report_of_the_session,
+        a_killed_recording_can_be_replayed,
     )
 }
 
@@ -113,6 +118,83 @@ fn signal_ends_a_report_early() -> Outcome {
     Ok(())
 }
 
+/// A path for a recording of this test; the file goes with it.
+struct Recording(PathBuf);
+
+impl Recording {
+    fn new(of: &str) -> Self {
+        Self(env::temp_dir().join(format!("firstfin-{of}-{}.ffrec", std::process::id())))
+    }
+
+    fn path(&self) -> Result<&str, Failed> {
+        Ok(self.0.to_str().ok_or("the temporary folder's name is not UTF-8")?)
+    }
+
+    fn replay(&self) -> Result<Report, Failed> {
+        let output = firstfin(&["replay", "--format", "json", self.path()?]).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        Ok(serde_json::from_slice(&output.stdout).map_err(|error| format!("{error}; {}: {said}", output.status))?)
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        // It may not have come to that.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Every mistake of the demo, from its recording: the same report to the last number.
+fn replay_gives_the_report_of_the_session() -> Outcome {
+    let _alone = alone();
+    let recording = Recording::new("demo");
+    let output = firstfin(&["demo", "--format", "json", "--record", recording.path()?]).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let live: Report =
+        serde_json::from_slice(&output.stdout).map_err(|error| format!("{error}; {}: {said}", output.status))?;
+    assert!(live.findings.iter().any(|finding| finding.id == "BindConflict"), "{:#?}", live.findings);
+    assert_eq!(recording.replay()?, live);
+    Ok(())
+}
+
+/// kill -9 amid a recording: who was refused what before that is in it.
+fn a_killed_recording_can_be_replayed() -> Outcome {
+    let recording = Recording::new("killed");
+    let mut session = firstfin(&["record", "--output", recording.path()?]).spawn()?;
+    let held = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let address = held.local_addr()?.to_string();
+    let refused = |report: &Report| {
+        let theirs = report
+            .bind_failures
+            .iter()
+            .find(|failure| failure.local.as_deref() == Some(&address) && failure.process.pid == std::process::id());
+        theirs.map(|failure| (failure.error.clone(), failure.count))
+    };
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        assert!(TcpListener::bind(held.local_addr()?).is_err(), "the port was given twice");
+        std::thread::sleep(Duration::from_millis(100));
+        // What is written so far, amid a block as a rule; at first there is not even a header.
+        if recording.replay().is_ok_and(|report| refused(&report).is_some()) {
+            break;
+        }
+        assert!(
+            Instant::now() < end,
+            "nothing in the recording: {:?}",
+            recording.replay().map(|report| report.session)
+        );
+    }
+    session.kill()?;
+    session.wait()?;
+    let report = recording.replay()?;
+    let (error, count) = refused(&report).ok_or("it was there before")?;
+    assert!(error == "EADDRINUSE" && count > 0, "{count} times {error}");
+    assert!(report.session.interrupted);
+    let cut_off = report.session.blind_spots.iter().any(|spot| spot.starts_with("the recording is cut off"));
+    assert!(cut_off, "{:?}", report.session.blind_spots);
+    Ok(())
+}
+
 fn trace_prints_a_refused_bind() -> Outcome {
     let held = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let address = held.local_addr()?;
@@ -124,8 +206,7 @@ fn trace_prints_a_refused_bind() -> Outcome {
     let (sender, stop) = std::sync::mpsc::channel::<()>();
     // Until it is seen: when the trace has attached is not announced. The listeners of std set SO_REUSEADDR.
     let trying = std::thread::spawn(move || {
-        while stop.recv_timeout(std::time::Duration::from_millis(50)) == Err(std::sync::mpsc::RecvTimeoutError::Timeout)
-        {
+        while stop.recv_timeout(Duration::from_millis(50)) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
             assert!(TcpListener::bind(address).is_err(), "the port was given twice");
         }
     });

@@ -28,6 +28,12 @@ _firstfin() {
             firstfin,history)
                 cmd="firstfin__subcmd__history"
                 ;;
+            firstfin,record)
+                cmd="firstfin__subcmd__record"
+                ;;
+            firstfin,replay)
+                cmd="firstfin__subcmd__replay"
+                ;;
             firstfin,report)
                 cmd="firstfin__subcmd__report"
                 ;;
@@ -52,6 +58,12 @@ _firstfin() {
             firstfin__subcmd__help,history)
                 cmd="firstfin__subcmd__help__subcmd__history"
                 ;;
+            firstfin__subcmd__help,record)
+                cmd="firstfin__subcmd__help__subcmd__record"
+                ;;
+            firstfin__subcmd__help,replay)
+                cmd="firstfin__subcmd__help__subcmd__replay"
+                ;;
             firstfin__subcmd__help,report)
                 cmd="firstfin__subcmd__help__subcmd__report"
                 ;;
@@ -71,7 +83,7 @@ _firstfin() {
 
     case "${cmd}" in
         firstfin)
-            opts="-v -h -V --color --verbose --ring-size --max-rung --max-sockets --help --version doctor why trace report serve history demo help"
+            opts="-v -h -V --color --verbose --ring-size --max-rung --max-sockets --help --version doctor why trace report record replay serve history demo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -177,7 +189,7 @@ _firstfin() {
             return 0
             ;;
         firstfin__subcmd__help)
-            opts="doctor why trace report serve history demo help"
+            opts="doctor why trace report record replay serve history demo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -233,6 +245,34 @@ _firstfin() {
             return 0
             ;;
         firstfin__subcmd__help__subcmd__history)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        firstfin__subcmd__help__subcmd__record)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        firstfin__subcmd__help__subcmd__replay)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -351,6 +391,90 @@ _firstfin() {
                     ;;
                 --format)
                     COMPREPLY=($(compgen -W "text json csv" -- "${cur}"))
+                    return 0
+                    ;;
+                --top)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --ring-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-rung)
+                    COMPREPLY=($(compgen -W "fentry kprobe tracepoint" -- "${cur}"))
+                    return 0
+                    ;;
+                --max-sockets)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        firstfin__subcmd__record)
+            opts="-o -v -h --output --duration --color --verbose --ring-size --max-rung --max-sockets --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --duration)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --ring-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-rung)
+                    COMPREPLY=($(compgen -W "fentry kprobe tracepoint" -- "${cur}"))
+                    return 0
+                    ;;
+                --max-sockets)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        firstfin__subcmd__replay)
+            opts="-v -h --format --fail-on --top --color --verbose --ring-size --max-rung --max-sockets --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                --fail-on)
+                    COMPREPLY=($(compgen -W "info warning critical" -- "${cur}"))
                     return 0
                     ;;
                 --top)

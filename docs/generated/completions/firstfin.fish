@@ -39,6 +39,8 @@ complete -c firstfin -n "__fish_firstfin_needs_command" -f -a "doctor" -d 'Say w
 complete -c firstfin -n "__fish_firstfin_needs_command" -f -a "why" -d 'Say who has a port now, and what bind() or connect() would say'
 complete -c firstfin -n "__fish_firstfin_needs_command" -f -a "trace" -d 'Print ends of connections and failures as they happen'
 complete -c firstfin -n "__fish_firstfin_needs_command" -f -a "report" -d 'Watch this host for a while, then say who causes what'
+complete -c firstfin -n "__fish_firstfin_needs_command" -f -a "record" -d 'Watch this host and write down what is seen, to look into it later or elsewhere'
+complete -c firstfin -n "__fish_firstfin_needs_command" -f -a "replay" -d 'Make the report of a recording'
 complete -c firstfin -n "__fish_firstfin_needs_command" -f -a "serve" -d 'Watch this host for good: metrics, alerts, a history'
 complete -c firstfin -n "__fish_firstfin_needs_command" -f -a "history" -d 'Say what was seen in the past: last night, at 03:12'
 complete -c firstfin -n "__fish_firstfin_needs_command" -f -a "demo" -d 'Watch a small misbehaving workload and report on it'
@@ -96,7 +98,7 @@ complete -c firstfin -n "__fish_firstfin_using_subcommand report" -l fail-on -d 
 warning\t'Will hurt if it goes on'
 critical\t'Hurts now'"
 complete -c firstfin -n "__fish_firstfin_using_subcommand report" -l top -d 'How many entries of each list to show' -r
-complete -c firstfin -n "__fish_firstfin_using_subcommand report" -l record -d 'Write what was observed to this file, too' -r -F
+complete -c firstfin -n "__fish_firstfin_using_subcommand report" -l record -d 'Write what was observed to this file, too: a recording for `firstfin replay`' -r -F
 complete -c firstfin -n "__fish_firstfin_using_subcommand report" -l color -d 'Use colours' -r -f -a "auto\t''
 always\t''
 never\t''"
@@ -107,6 +109,34 @@ tracepoint\t'Tracepoints'"
 complete -c firstfin -n "__fish_firstfin_using_subcommand report" -l max-sockets -d 'Number of sockets that can be followed at the same time (advanced)' -r
 complete -c firstfin -n "__fish_firstfin_using_subcommand report" -s v -l verbose -d 'Say more on standard error; twice for everything'
 complete -c firstfin -n "__fish_firstfin_using_subcommand report" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c firstfin -n "__fish_firstfin_using_subcommand record" -s o -l output -d 'The file to write; what it held is replaced' -r -F
+complete -c firstfin -n "__fish_firstfin_using_subcommand record" -l duration -d 'Stop after this time: 30s, 5m, 1h30m, 500ms. Without it, a signal ends it' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand record" -l color -d 'Use colours' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c firstfin -n "__fish_firstfin_using_subcommand record" -l ring-size -d 'Size of the ring buffer that carries events from the kernel (advanced)' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand record" -l max-rung -d 'Use no better means than this (advanced)' -r -f -a "fentry\t'fentry and fexit programs, and everything below'
+kprobe\t'kprobes and kretprobes, and tracepoints'
+tracepoint\t'Tracepoints'"
+complete -c firstfin -n "__fish_firstfin_using_subcommand record" -l max-sockets -d 'Number of sockets that can be followed at the same time (advanced)' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand record" -s v -l verbose -d 'Say more on standard error; twice for everything'
+complete -c firstfin -n "__fish_firstfin_using_subcommand record" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c firstfin -n "__fish_firstfin_using_subcommand replay" -l format -d 'Form of the output; JSON is "firstfin.report/1"' -r -f -a "text\t'For people'
+json\t'For programs'"
+complete -c firstfin -n "__fish_firstfin_using_subcommand replay" -l fail-on -d 'Exit with status 1 if there is a finding of this severity or a worse one' -r -f -a "info\t'Worth knowing'
+warning\t'Will hurt if it goes on'
+critical\t'Hurts now'"
+complete -c firstfin -n "__fish_firstfin_using_subcommand replay" -l top -d 'How many entries of each list to show' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand replay" -l color -d 'Use colours' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c firstfin -n "__fish_firstfin_using_subcommand replay" -l ring-size -d 'Size of the ring buffer that carries events from the kernel (advanced)' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand replay" -l max-rung -d 'Use no better means than this (advanced)' -r -f -a "fentry\t'fentry and fexit programs, and everything below'
+kprobe\t'kprobes and kretprobes, and tracepoints'
+tracepoint\t'Tracepoints'"
+complete -c firstfin -n "__fish_firstfin_using_subcommand replay" -l max-sockets -d 'Number of sockets that can be followed at the same time (advanced)' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand replay" -s v -l verbose -d 'Say more on standard error; twice for everything'
+complete -c firstfin -n "__fish_firstfin_using_subcommand replay" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c firstfin -n "__fish_firstfin_using_subcommand serve" -l config -d 'The configuration. Without it: /etc/firstfin/firstfin.toml, if that is there' -r -F
 complete -c firstfin -n "__fish_firstfin_using_subcommand serve" -l listen -d 'Where the endpoint listens: 127.0.0.1:19293, [::1]:19293, off (http.listen)' -r
 complete -c firstfin -n "__fish_firstfin_using_subcommand serve" -l interval -d 'How long a round is: 10s, 1m (observe.interval)' -r
@@ -155,7 +185,7 @@ json\t'For programs'"
 complete -c firstfin -n "__fish_firstfin_using_subcommand demo" -l fail-on -d 'Exit with status 1 if there is a finding of this severity or a worse one' -r -f -a "info\t'Worth knowing'
 warning\t'Will hurt if it goes on'
 critical\t'Hurts now'"
-complete -c firstfin -n "__fish_firstfin_using_subcommand demo" -l record -d 'Also write down what was observed, so that it can be replayed' -r -F
+complete -c firstfin -n "__fish_firstfin_using_subcommand demo" -l record -d 'Write what was observed to this file, too: a recording for `firstfin replay`' -r -F
 complete -c firstfin -n "__fish_firstfin_using_subcommand demo" -l color -d 'Use colours' -r -f -a "auto\t''
 always\t''
 never\t''"
@@ -166,11 +196,13 @@ tracepoint\t'Tracepoints'"
 complete -c firstfin -n "__fish_firstfin_using_subcommand demo" -l max-sockets -d 'Number of sockets that can be followed at the same time (advanced)' -r
 complete -c firstfin -n "__fish_firstfin_using_subcommand demo" -s v -l verbose -d 'Say more on standard error; twice for everything'
 complete -c firstfin -n "__fish_firstfin_using_subcommand demo" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report serve history demo help" -f -a "doctor" -d 'Say what this host allows, and what is missing'
-complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report serve history demo help" -f -a "why" -d 'Say who has a port now, and what bind() or connect() would say'
-complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report serve history demo help" -f -a "trace" -d 'Print ends of connections and failures as they happen'
-complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report serve history demo help" -f -a "report" -d 'Watch this host for a while, then say who causes what'
-complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report serve history demo help" -f -a "serve" -d 'Watch this host for good: metrics, alerts, a history'
-complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report serve history demo help" -f -a "history" -d 'Say what was seen in the past: last night, at 03:12'
-complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report serve history demo help" -f -a "demo" -d 'Watch a small misbehaving workload and report on it'
-complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report serve history demo help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report record replay serve history demo help" -f -a "doctor" -d 'Say what this host allows, and what is missing'
+complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report record replay serve history demo help" -f -a "why" -d 'Say who has a port now, and what bind() or connect() would say'
+complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report record replay serve history demo help" -f -a "trace" -d 'Print ends of connections and failures as they happen'
+complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report record replay serve history demo help" -f -a "report" -d 'Watch this host for a while, then say who causes what'
+complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report record replay serve history demo help" -f -a "record" -d 'Watch this host and write down what is seen, to look into it later or elsewhere'
+complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report record replay serve history demo help" -f -a "replay" -d 'Make the report of a recording'
+complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report record replay serve history demo help" -f -a "serve" -d 'Watch this host for good: metrics, alerts, a history'
+complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report record replay serve history demo help" -f -a "history" -d 'Say what was seen in the past: last night, at 03:12'
+complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report record replay serve history demo help" -f -a "demo" -d 'Watch a small misbehaving workload and report on it'
+complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report record replay serve history demo help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -1,0 +1,119 @@
+//! Lines -> blocks.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use super::{FORMAT, VERSION, blocks::BLOCK};
+use crate::{
+    model::{Census, Timestamp},
+    report::SessionFacts,
+    state::Input,
+};
+
+/// The fastest of zstd's usual levels: a sixteenth is left of the lines as it is, and a connection should cost little.
+const LEVEL: i32 = 1;
+
+/// Writes a recording.
+pub struct Writer {
+    out: Box<dyn Write>,
+    compressor: zstd::bulk::Compressor<'static>,
+    /// Lines that are not written yet
+    block: Vec<u8>,
+}
+
+/// A [`Line`] that is not owned.
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Written<'line> {
+    Header { format: &'line str, version: u32, started: Timestamp },
+    Input(&'line Input),
+    Facts(&'line SessionFacts),
+    End { census: &'line Census, facts: &'line SessionFacts },
+}
+
+impl Writer {
+    /// Begins a recording.
+    ///
+    /// # Errors
+    /// `out` cannot be written to.
+    pub fn begin(out: Box<dyn Write>, started: Timestamp) -> io::Result<Self> {
+        let mut compressor = zstd::bulk::Compressor::new(LEVEL)?;
+        compressor.include_checksum(true)?;
+        let mut writer = Self { out, compressor, block: Vec::new() };
+        writer.line(&Written::Header { format: FORMAT, version: VERSION, started })?;
+        Ok(writer)
+    }
+
+    /// Writes down an input.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn input(&mut self, input: &Input) -> io::Result<()> {
+        self.line(&Written::Input(input))
+    }
+
+    /// Writes down what a report would say of the session if it ended now. What comes after the last of these is all that
+    /// a recording without an end can lack.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn facts(&mut self, facts: &SessionFacts) -> io::Result<()> {
+        self.line(&Written::Facts(facts))
+    }
+
+    /// Ends the recording.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn end(mut self, census: &Census, facts: &SessionFacts) -> io::Result<()> {
+        self.line(&Written::End { census, facts })?;
+        self.settle()
+    }
+
+    /// Writes the block out that was begun, if one was: what is in it can be replayed whatever comes.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn settle(&mut self) -> io::Result<()> {
+        if self.block.is_empty() {
+            return Ok(());
+        }
+        let frame = self.compressor.compress(&self.block)?;
+        self.block.clear();
+        self.out.write_all(&frame)?;
+        self.out.flush()
+    }
+
+    fn line(&mut self, line: &Written<'_>) -> io::Result<()> {
+        serde_json::to_writer(&mut self.block, line).map_err(io::Error::from)?;
+        self.block.push(b'\n');
+        if self.block.len() >= BLOCK { self.settle() } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::Line, *};
+
+    #[test]
+    fn what_is_written_is_what_is_read() {
+        let facts = SessionFacts { malformed: 3, ..SessionFacts::default() };
+        let census = Census::default();
+        for (written, line) in [
+            (
+                Written::Header { format: FORMAT, version: VERSION, started: Timestamp(7) },
+                Line::Header { format: FORMAT.to_owned(), version: VERSION, started: Timestamp(7) },
+            ),
+            (Written::Facts(&facts), Line::Facts(Box::new(facts.clone()))),
+            (
+                Written::End { census: &census, facts: &facts },
+                Line::End { census: census.clone(), facts: Box::new(facts.clone()) },
+            ),
+            (Written::Input(&Input::Census(census.clone())), Line::Input(Box::new(Input::Census(census.clone())))),
+        ] {
+            let text = serde_json::to_string(&written).unwrap();
+            assert_eq!(text, serde_json::to_string(&line).unwrap());
+        }
+    }
+}
