@@ -185,7 +185,7 @@ fn no_free_port() -> Outcome {
         uid: 0,
     };
     let both = [refused(Call::Bind, "127.0.0.1:0"), refused(Call::Listen, "0.0.0.0:0")];
-    assert_reported(&scene, &events, &seen, &[both.clone(), both].concat());
+    assert_reported(&scene, &events, &seen, &[both.clone(), both].concat())?;
     let failures = &seen.report.bind_failures;
     assert_eq!(failures.len(), 2, "{failures:?}");
     for failure in failures {
