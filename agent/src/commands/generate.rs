@@ -179,7 +179,7 @@ mod tests {
     fn hidden_commands_are_left_out_and_no_other() {
         let all: Vec<_> = Cli::command().get_subcommands().map(|it| it.get_name().to_owned()).collect();
         let shown: Vec<_> = documented().get_subcommands().map(|it| it.get_name().to_owned()).collect();
-        assert_eq!(shown, ["doctor", "why", "trace", "report", "serve", "history", "demo"]);
+        assert_eq!(shown, ["doctor", "why", "trace", "report", "record", "replay", "serve", "history", "demo"]);
         assert_eq!(all.len(), shown.len() + 2);
     }
 
