@@ -13,7 +13,7 @@ const FULL: usize = 9;
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C, align(64))]
 struct Line {
-    /// Of each place, 0 if it is free, else a part of its key's hash that is not
+    /// Of each place: 0 if it is free, else a part of its key's hash that is never 0
     tags: [u8; PLACES],
     /// Keys that found this line full on their way to another one, and are there still
     passed: u32,
@@ -23,7 +23,7 @@ struct Line {
 const _: () = assert!(size_of::<Line>() == 64, "one line of the cache");
 
 impl Line {
-    /// Numbers within the line whose tag is this, and perhaps others.
+    /// Numbers within the line of the places with this tag.
     fn tagged(&self, tag: u8) -> impl Iterator<Item = usize> + use<> {
         let mut bits = 0_u32;
         for (number, other) in self.tags.iter().enumerate() {
