@@ -95,8 +95,8 @@ pub struct Programs {
     log: Option<EbpfLogger<&'static dyn log::Log>>,
     /// Holds the programs, their links and the other maps
     ebpf: Ebpf,
-    /// The descriptors of these links, with the name of the program
-    links: Vec<(String, RawFd)>,
+    /// The descriptors of the links of kprobes, with the name of the program
+    kprobes: Vec<(String, RawFd)>,
 }
 
 impl Programs {
@@ -200,7 +200,7 @@ impl Programs {
         let programs = self.ebpf.programs().filter(|(name, _)| counts(name));
         let skipped = programs.filter_map(|(name, program)| {
             let mut skipped = fdinfo(program.fd().ok()?.as_fd().as_raw_fd(), "recursion_misses")?;
-            for (_, link) in self.links.iter().filter(|(probe, _)| probe == name) {
+            for (_, link) in self.kprobes.iter().filter(|(probe, _)| probe == name) {
                 skipped += fdinfo(*link, "missed").unwrap_or_default();
             }
             if skipped > 0 {
@@ -236,20 +236,21 @@ fn fdinfo(descriptor: RawFd, member: &str) -> Option<u64> {
     value.trim().parse().ok()
 }
 
-/// The links of the programs by their names. aya holds them, and does not lend their descriptors.
-fn links(ebpf: &Ebpf) -> Vec<(String, RawFd)> {
-    let mut by_id = HashMap::new();
-    for (name, program) in ebpf.programs() {
-        if let Some(id) = program.fd().ok().and_then(|program| fdinfo(program.as_fd().as_raw_fd(), "prog_id")) {
-            by_id.insert(id, name.to_owned());
-        }
+/// The links of the kprobes that are attached, by their programs' names. aya holds them, and does not lend their descriptors.
+fn kprobe_links(ebpf: &Ebpf) -> Vec<(String, RawFd)> {
+    let kprobes = ebpf.programs().filter(|(_, program)| matches!(program, aya::programs::Program::KProbe(_)));
+    let by_id: HashMap<u64, &str> = kprobes
+        .filter_map(|(name, program)| Some((fdinfo(program.fd().ok()?.as_fd().as_raw_fd(), "prog_id")?, name)))
+        .collect();
+    if by_id.is_empty() {
+        return Vec::new();
     }
     let Ok(descriptors) = fs::read_dir("/proc/self/fd") else { return Vec::new() };
     let links = descriptors.flatten().filter(|descriptor| {
         fs::read_link(descriptor.path()).is_ok_and(|target| target.as_os_str() == "anon_inode:bpf_link")
     });
     let numbers = links.filter_map(|link| link.file_name().to_str()?.parse().ok());
-    numbers.filter_map(|link| Some((by_id.get(&fdinfo(link, "prog_id")?)?.clone(), link))).collect()
+    numbers.filter_map(|link| Some(((*by_id.get(&fdinfo(link, "prog_id")?)?).to_owned(), link))).collect()
 }
 
 impl AsFd for Programs {
@@ -318,8 +319,8 @@ fn load_and_attach(mut plan: Plan, settings: &Settings) -> anyhow::Result<Progra
             }
         }
     }
-    let links = links(&ebpf);
-    Ok(Programs { plan, ring, counters, searches, decoder: Decoder::default(), bytes: 0, log, ebpf, links })
+    let kprobes = kprobe_links(&ebpf);
+    Ok(Programs { plan, ring, counters, searches, decoder: Decoder::default(), bytes: 0, log, ebpf, kprobes })
 }
 
 /// Before 5.11 the kernel charges maps to RLIMIT_MEMLOCK, and the usual 64 kB are not enough. Since then it does not, so
