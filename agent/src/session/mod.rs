@@ -255,7 +255,7 @@ impl Session {
                 ready = self.programs.readable_mut() => ready.context("wait for the ring buffer")?.clear_ready(),
                 _ = poll.tick() => {}
                 _ = reconcile.tick() => self.begin_reconciliation(),
-                _ = settle.tick() => self.record(recording::Writer::settle),
+                _ = settle.tick(), if self.recording.is_some() => self.record(recording::Writer::settle),
             }
             self.drain(sink)?;
             self.collect().await;

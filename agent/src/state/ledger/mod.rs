@@ -137,8 +137,10 @@ impl Ledger {
 
     /// Looks where it says where an entry of this connection is, if that is worth it.
     pub(super) fn look_at(&self, connection: &Connection) -> u32 {
+        if self.len() < LARGE {
+            return 0;
+        }
         match Key::of(connection) {
-            _ if self.len() < LARGE => 0,
             Key::V4(key) => self.v4.look_at(&key),
             Key::V6(key) => self.v6.look_at(&key),
         }
