@@ -48,7 +48,10 @@ fn a_cut_off_recording_is_told_from_one_that_is_none() {
     let cut = &whole[..whole.trim_end().rfind('\n').expect("many lines")];
     assert!(matches!(replay(cut.as_bytes()), Err(ReplayError::CutOff)));
     assert!(matches!(replay(&b""[..]), Err(ReplayError::CutOff)));
-    let headless = serde_json::to_string(&Line::Facts(Box::default())).expect("JSON") + "\n";
+    let headless =
+        serde_json::to_string(&Line::Facts(std::borrow::Cow::Owned(firstfin::report::SessionFacts::default())))
+            .expect("JSON")
+            + "\n";
     assert!(matches!(replay(headless.as_bytes()), Err(ReplayError::NoHeader)));
     match replay(&b"nonsense\n"[..]) {
         Err(ReplayError::Malformed { at, .. }) => assert_eq!(at.to_string(), "line 1"),
@@ -73,7 +76,7 @@ impl Write for Blocks {
 
 /// A recording of before, written anew in blocks of so many lines; with the facts of its end after each look at the host.
 fn written_anew(recording: &str, lines_a_block: usize) -> Vec<Vec<u8>> {
-    let lines: Vec<Line> = recording.lines().map(|line| serde_json::from_str(line).expect("a line")).collect();
+    let lines: Vec<Line<'_>> = recording.lines().map(|line| serde_json::from_str(line).expect("a line")).collect();
     let facts = lines.iter().find_map(|line| match line {
         Line::End { facts, .. } => Some(facts.clone()),
         _ => None,

@@ -80,8 +80,8 @@ fn take_in(session: &mut Option<Replayed>, block: &Block) -> Result<Option<Repor
             (Line::Header { format, version, .. }, None) if format == FORMAT => {
                 return Err(ReplayError::OtherVersion(version));
             }
-            (Line::Input(input), Some(session)) => session.take_in(*input),
-            (Line::Facts(facts), Some(session)) => session.facts = Some(*facts),
+            (Line::Input(input), Some(session)) => session.take_in(input.into_owned()),
+            (Line::Facts(facts), Some(session)) => session.facts = Some(facts.into_owned()),
             (Line::End { census, facts }, Some(session)) => return Ok(Some(build(&session.state, &census, &facts))),
             _ => return Err(ReplayError::NoHeader),
         }
