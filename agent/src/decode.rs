@@ -251,13 +251,18 @@ impl Decoder {
 fn connection(record: &TransitionRecord, rest: &[u8]) -> Option<(Connection, Option<[u64; 2]>)> {
     let has = |flag| record.header.flags & flag != 0;
     let (ends, rest) = ends(has(conn_flag::IS_V6), rest)?;
-    let connection = Connection {
-        netns: Netns(record.header.netns),
-        local: SocketAddr::new(ends.0, record.local_port),
-        remote: SocketAddr::new(ends.1, record.remote_port),
-    };
+    let connection = between(record.header.netns, ends, (record.local_port, record.remote_port));
     let in_full = if has(conn_flag::IN_FULL) { Some(<[u64; 2]>::read_from_bytes(rest).ok()?) } else { None };
     (in_full.is_some() || rest.is_empty()).then_some((connection, in_full))
+}
+
+/// A connection by what a record tells of it: the local end first.
+const fn between(netns: u32, ends: (IpAddr, IpAddr), ports: (u16, u16)) -> Connection {
+    Connection {
+        netns: Netns(netns),
+        local: SocketAddr::new(ends.0, ports.0),
+        remote: SocketAddr::new(ends.1, ports.1),
+    }
 }
 
 /// Both addresses at the start of `bytes`, and what is behind them.
@@ -307,11 +312,7 @@ fn timewait(record: &TimeWaitRecord, rest: &[u8]) -> Option<Result<Event, Decode
     let (ends, rest) = ends(record.header.flags & conn_flag::IS_V6 != 0, rest)?;
     rest.is_empty().then(|| {
         let at = Timestamp(record.header.time_ns);
-        let connection = Connection {
-            netns: Netns(record.header.netns),
-            local: SocketAddr::new(ends.0, record.local_port),
-            remote: SocketAddr::new(ends.1, record.remote_port),
-        };
+        let connection = between(record.header.netns, ends, (record.local_port, record.remote_port));
         let change = changed(record)?;
         Ok(Event::TimeWait(TimeWaitEvent { at, id: TimeWaitId(record.timewait), connection, change }))
     })
