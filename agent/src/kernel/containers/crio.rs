@@ -5,7 +5,7 @@ use std::{io, path::Path};
 
 use serde::Deserialize;
 
-use super::{Files, Found, Names, containerd::MAX_CONFIG, name_of, podman::DRIVERS};
+use super::{Files, Found, containerd::MAX_CONFIG, kubelet::Labels, podman::DRIVERS};
 
 #[derive(Deserialize)]
 struct Configuration {
@@ -15,16 +15,10 @@ struct Configuration {
 
 #[derive(Deserialize)]
 struct Annotations {
-    #[serde(rename = "io.kubernetes.container.name")]
-    container: Option<String>,
     #[serde(rename = "io.kubernetes.cri-o.ImageName")]
     image: Option<String>,
-    #[serde(rename = "io.kubernetes.pod.name")]
-    pod: Option<String>,
-    #[serde(rename = "io.kubernetes.pod.namespace")]
-    namespace: Option<String>,
-    #[serde(rename = "io.kubernetes.pod.uid")]
-    pod_uid: Option<String>,
+    #[serde(flatten)]
+    labels: Labels,
 }
 
 /// Nothing of a container without a pod: podman keeps a file of this name, too.
@@ -32,16 +26,10 @@ pub(super) fn look_up(files: &Files, storage: &Path, id: &str) -> io::Result<Opt
     for driver in DRIVERS {
         let file = storage.join(driver).join(id).join("userdata/config.json");
         let Some((configuration, modified)) = files.read_json::<Configuration>(&file, MAX_CONFIG)? else { continue };
-        let Some(annotations) = configuration.annotations.filter(|annotations| annotations.pod.is_some()) else {
+        let Some(annotations) = configuration.annotations.filter(|annotations| annotations.labels.pod.is_some()) else {
             continue;
         };
-        let names = Names {
-            name: name_of(annotations.container.as_deref()),
-            image: name_of(annotations.image.as_deref()),
-            pod: name_of(annotations.pod.as_deref()),
-            namespace: name_of(annotations.namespace.as_deref()),
-            pod_uid: name_of(annotations.pod_uid.as_deref()),
-        };
+        let names = annotations.labels.names(annotations.image.as_deref());
         return Ok(Some(Found { names, file, modified }));
     }
     Ok(None)

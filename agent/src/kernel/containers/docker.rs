@@ -6,7 +6,7 @@ use std::{io, path::Path};
 
 use serde::Deserialize;
 
-use super::{Files, Found, Names, name, name_of};
+use super::{Files, Found, Names, kubelet::Labels, name};
 
 /// Some KiB; with a long environment some ten.
 pub(super) const MAX_CONFIG: u64 = 1 << 20;
@@ -30,30 +30,13 @@ struct Settings {
     labels: Option<Labels>,
 }
 
-#[derive(Default, Deserialize)]
-struct Labels {
-    #[serde(rename = "io.kubernetes.container.name")]
-    container: Option<String>,
-    #[serde(rename = "io.kubernetes.pod.name")]
-    pod: Option<String>,
-    #[serde(rename = "io.kubernetes.pod.namespace")]
-    namespace: Option<String>,
-    #[serde(rename = "io.kubernetes.pod.uid")]
-    pod_uid: Option<String>,
-}
-
 pub(super) fn look_up(files: &Files, data: &Path, id: &str) -> io::Result<Option<Found>> {
     let file = data.join(CONTAINERS).join(id).join(CONFIG);
     let Some((kept, modified)) = files.read_json::<Kept>(&file, MAX_CONFIG)? else { return Ok(None) };
     let (image, labels) = kept.config.map(|config| (config.image, config.labels)).unwrap_or_default();
     let labels = labels.unwrap_or_default();
     let own = kept.name.as_deref().map(|name| name.strip_prefix('/').unwrap_or(name)).and_then(name);
-    let names = Names {
-        name: name_of(labels.container.as_deref()).or(own),
-        image: name_of(image.as_deref()),
-        pod: name_of(labels.pod.as_deref()),
-        namespace: name_of(labels.namespace.as_deref()),
-        pod_uid: name_of(labels.pod_uid.as_deref()),
-    };
+    let named = labels.names(image.as_deref());
+    let names = Names { name: named.name.or(own), ..named };
     Ok(Some(Found { names, file, modified }))
 }

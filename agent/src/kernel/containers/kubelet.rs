@@ -2,13 +2,43 @@
 //!
 //! `/var/log/containers/POD_NAMESPACE_CONTAINER-ID.log`, and the directory of a pod, `/var/log/pods/NAMESPACE_POD_UID`
 //! (pkg/kubelet/kuberuntime/legacy.go, helpers.go). No name of Kubernetes has a `_` in it.
+//!
+//! And the labels it gives a container, which some runtimes keep.
 
 use std::{ffi::OsStr, io, path::Path};
 
-use super::{Files, Found, Names, name};
+use serde::Deserialize;
+
+use super::{Files, Found, Names, name, name_of};
 
 pub(super) const CONTAINERS: &str = "containers";
 pub(super) const PODS: &str = "pods";
+
+/// What the kubelet writes on a container (pkg/kubelet/types/labels.go).
+#[derive(Default, Deserialize)]
+pub(super) struct Labels {
+    #[serde(rename = "io.kubernetes.container.name")]
+    pub(super) container: Option<String>,
+    #[serde(rename = "io.kubernetes.pod.name")]
+    pub(super) pod: Option<String>,
+    #[serde(rename = "io.kubernetes.pod.namespace")]
+    pub(super) namespace: Option<String>,
+    #[serde(rename = "io.kubernetes.pod.uid")]
+    pub(super) pod_uid: Option<String>,
+}
+
+impl Labels {
+    /// The names they tell, with an image that is told elsewhere.
+    pub(super) fn names(&self, image: Option<&str>) -> Names {
+        Names {
+            name: name_of(self.container.as_deref()),
+            image: name_of(image),
+            pod: name_of(self.pod.as_deref()),
+            namespace: name_of(self.namespace.as_deref()),
+            pod_uid: name_of(self.pod_uid.as_deref()),
+        }
+    }
+}
 
 /// By the container's id; if it has no log, by its pod, which leaves the container without a name of its own.
 pub(super) fn look_up(files: &Files, logs: &Path, id: &str, pod_uid: Option<&str>) -> io::Result<Option<Found>> {
