@@ -4,30 +4,10 @@ use firstfin::{
     model::Name,
     report::{Destination, Direction, ProcessInfo, ProcessTimeWait, Report},
 };
-use serde_json::json;
 
 /// A window of ten seconds in which nothing happened.
 pub(crate) fn quiet() -> Report {
-    serde_json::from_value(json!({
-        "schema": "firstfin.report/1",
-        "host": {"name": "web-1", "kernel": "6.18.44", "version": "0.1.0"},
-        "session": {
-            "started_at": "", "duration_s": 10.0, "interrupted": false, "hooks": [], "blind_spots": [],
-            "events": {
-                "received": 7, "lost": 0, "malformed": 0, "sockets_not_followed": 0, "evicted": 0,
-                "lost_by_kind": {"transitions": 0, "refused_calls": 0, "processes": 0, "skipped_programs": 0},
-            },
-        },
-        "time_wait": {
-            "total": 0, "fin_wait2": 0, "kernel_total": 0, "unattributed": 0, "entered": 0, "overflowed": 0,
-            "unattributed_reasons": {
-                "before_session": 0, "closing_before_session": 0, "kernel_thread": 0, "event_lost": 0, "not_seen": 0,
-            },
-            "namespaces": [], "by_process": [], "processes_omitted": 0,
-        },
-        "bind_failures": [], "connect_failures": [], "resets": [], "findings": [],
-    }))
-    .expect("a report")
+    serde_json::from_str(include_str!("quiet.json")).expect("a report")
 }
 
 /// A process of a unit.
