@@ -273,3 +273,16 @@ fn at_most_twenty_destinations_are_listed_and_the_others_counted() {
     assert_eq!((report.ports.destinations.len(), report.ports.destinations_omitted), (20, 5));
     assert_eq!((report.ports.destinations[0].used, &*report.ports.destinations[0].remote), (25, "10.0.0.2:25"));
 }
+
+/// Where reuse frees all of them, the fullest destination would else stand after those with lower addresses.
+#[test]
+fn destinations_that_take_no_port_are_listed_by_their_time_waits() {
+    let state = State::new(STARTED, Limits::default());
+    let rows = (1..=25_u16).flat_map(|number| {
+        (0..number).map(move |port| time_wait(40_000 + port, &format!("127.0.0.1:{number}"), 0, 5_000))
+    });
+    let loopback = NetnsSettings { tw_reuse: Some(2), ..settings() };
+    let report = build(&state, &census(rows.collect(), loopback, 5_000), &facts());
+    let listed: Vec<_> = report.ports.destinations.iter().map(|it| (it.used, it.reusable, &*it.remote)).collect();
+    assert_eq!((listed[0], listed[19]), ((0, 25, "127.0.0.1:25"), (0, 6, "127.0.0.1:6")), "{listed:?}");
+}

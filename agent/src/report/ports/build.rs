@@ -60,14 +60,14 @@ impl<'a> Selection<'a> {
         }
         let usable = |counted: &Counted<'_>| counted.account.space.as_ref().map_or(0, PortSpace::usable);
         let most = |route: &Route, used: &RouteUse| state.peak(route).map_or(0, |peak| peak.used).max(used.used());
-        let mut ranked: Vec<(Reverse<u64>, Reverse<u32>, Route)> = Vec::new();
+        let mut ranked: Vec<(Reverse<u64>, Reverse<u32>, Reverse<u32>, Route)> = Vec::new();
         for counted in &namespaces {
-            // In ten thousandths: what has no port at all comes first.
+            // In ten thousandths: what has no port at all comes first. What takes none is ranked by its TIME_WAITs.
             let share = |used: u32| u64::from(used).saturating_mul(10_000) / u64::from(usable(counted).max(1));
             let routes = counted.account.routes.iter();
             ranked.extend(routes.map(|(route, used)| {
                 let most = most(route, used);
-                (Reverse(share(most)), Reverse(most), *route)
+                (Reverse(share(most)), Reverse(most), Reverse(used.reusable), *route)
             }));
         }
         ranked.sort_unstable();
@@ -124,8 +124,8 @@ pub(in crate::report) fn build(state: &State, census: &Census, facts: &SessionFa
     }
     ports.destinations.sort_by(|a, b| {
         let share = |it: &PortUse| it.used.saturating_mul(10_000) / it.usable.max(1);
-        (share(b), b.used)
-            .cmp(&(share(a), a.used))
+        (share(b), b.used, b.reusable)
+            .cmp(&(share(a), a.used, a.reusable))
             .then_with(|| (a.netns, &a.remote, &a.local).cmp(&(b.netns, &b.remote, &b.local)))
     });
     ports
