@@ -15,7 +15,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    replay::{ReplayError, replay},
+    replay::{Played, ReplayError, play, replay},
     writer::Writer,
 };
 use crate::{

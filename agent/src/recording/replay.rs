@@ -46,19 +46,28 @@ pub enum ReplayError {
     CutOff,
 }
 
-/// Makes the report of a recorded session again. Of a recording without an end: with the sockets and the facts of its last
-/// census, and a blind spot that says so.
+/// Makes the report of a recorded session again: [`play`] with nobody who listens.
+///
+/// # Errors
+/// Those of [`play`].
+pub fn replay(recording: impl BufRead) -> Result<Report, ReplayError> {
+    Ok(play(recording, &mut |_, _| {})?.report())
+}
+
+/// Plays a recording to its end. `listener` is told of each input, and of the state before it is taken in: at the time of
+/// an event, that is what was known then. Of a recording without an end: the sockets and the facts are those of its last
+/// census, and a blind spot says so.
 ///
 /// # Errors
 /// The recording is not one, or damaged, or cut off before anything can be said.
-pub fn replay(recording: impl BufRead) -> Result<Report, ReplayError> {
+pub fn play(recording: impl BufRead, listener: &mut dyn FnMut(&State, &Input)) -> Result<Played, ReplayError> {
     let mut blocks = Blocks::of(recording);
     let mut session = None;
     loop {
         match blocks.next() {
             Ok(Some(block)) => {
-                if let Some(report) = take_in(&mut session, &block)? {
-                    return Ok(report);
+                if take_in(&mut session, &block, listener)? {
+                    return session.ok_or(ReplayError::CutOff)?.played();
                 }
             }
             Ok(None) | Err(Unreadable::CutOff) => return session.ok_or(ReplayError::CutOff)?.cut_off(),
@@ -67,8 +76,31 @@ pub fn replay(recording: impl BufRead) -> Result<Report, ReplayError> {
     }
 }
 
-/// Takes in the lines of a block. The report, if the end is among them.
-fn take_in(session: &mut Option<Replayed>, block: &Block) -> Result<Option<Report>, ReplayError> {
+/// A recorded session as it was at its end.
+#[derive(Debug)]
+pub struct Played {
+    /// What was known
+    pub state: State,
+    /// The sockets that were there
+    pub census: Census,
+    /// The rest of the report
+    pub facts: SessionFacts,
+}
+
+impl Played {
+    /// The report of the session.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        build(&self.state, &self.census, &self.facts)
+    }
+}
+
+/// Takes in the lines of a block. Whether the end is among them.
+fn take_in(
+    session: &mut Option<Replayed>,
+    block: &Block,
+    listener: &mut dyn FnMut(&State, &Input),
+) -> Result<bool, ReplayError> {
     for (number, text) in block.text.split_inclusive(|byte| *byte == b'\n').enumerate() {
         let at = Position { line: block.at.line + number, ..block.at };
         let line = serde_json::from_slice(text).map_err(|source| ReplayError::Malformed { at, source })?;
@@ -80,13 +112,17 @@ fn take_in(session: &mut Option<Replayed>, block: &Block) -> Result<Option<Repor
             (Line::Header { format, version, .. }, None) if format == FORMAT => {
                 return Err(ReplayError::OtherVersion(version));
             }
-            (Line::Input(input), Some(session)) => session.take_in(input.into_owned()),
+            (Line::Input(input), Some(session)) => session.take_in(input.into_owned(), listener),
             (Line::Facts(facts), Some(session)) => session.facts = Some(facts.into_owned()),
-            (Line::End { census, facts }, Some(session)) => return Ok(Some(build(&session.state, &census, &facts))),
+            (Line::End { census, facts }, Some(session)) => {
+                session.census = Some(census.into_owned());
+                session.facts = Some(facts.into_owned());
+                return Ok(true);
+            }
             _ => return Err(ReplayError::NoHeader),
         }
     }
-    Ok(None)
+    Ok(false)
 }
 
 /// What was read so far.
@@ -98,20 +134,26 @@ struct Replayed {
 }
 
 impl Replayed {
-    fn take_in(&mut self, input: Input) {
+    fn take_in(&mut self, input: Input, listener: &mut dyn FnMut(&State, &Input)) {
+        listener(&self.state, &input);
         if let Input::Begin { census, .. } | Input::Census(census) = &input {
             self.census = Some(census.clone());
         }
         self.state.feed(input);
     }
 
-    fn cut_off(self) -> Result<Report, ReplayError> {
-        let (Some(census), Some(mut facts)) = (self.census, self.facts) else { return Err(ReplayError::CutOff) };
-        facts.interrupted = true;
-        facts.blind_spots.push(
+    fn played(self) -> Result<Played, ReplayError> {
+        let (Some(census), Some(facts)) = (self.census, self.facts) else { return Err(ReplayError::CutOff) };
+        Ok(Played { state: self.state, census, facts })
+    }
+
+    fn cut_off(self) -> Result<Played, ReplayError> {
+        let mut played = self.played()?;
+        played.facts.interrupted = true;
+        played.facts.blind_spots.push(
             "the recording is cut off: sockets, and what was lost, are those of the last time it looked at the host"
                 .to_owned(),
         );
-        Ok(build(&self.state, &census, &facts))
+        Ok(played)
     }
 }

@@ -60,14 +60,14 @@ impl<'a> Selection<'a> {
         }
         let usable = |counted: &Counted<'_>| counted.account.space.as_ref().map_or(0, PortSpace::usable);
         let most = |route: &Route, used: &RouteUse| state.peak(route).map_or(0, |peak| peak.used).max(used.used());
-        let mut ranked: Vec<(Reverse<u64>, Reverse<u32>, Reverse<u32>, Route)> = Vec::new();
+        let mut ranked = Vec::new();
         for counted in &namespaces {
             // In ten thousandths: what has no port at all comes first. What takes none is ranked by its TIME_WAITs.
             let share = |used: u32| u64::from(used).saturating_mul(10_000) / u64::from(usable(counted).max(1));
             let routes = counted.account.routes.iter();
             ranked.extend(routes.map(|(route, used)| {
                 let most = most(route, used);
-                (Reverse(share(most)), Reverse(most), Reverse(used.reusable), *route)
+                (Reverse((share(most), most, used.reusable)), *route)
             }));
         }
         ranked.sort_unstable();
