@@ -7,6 +7,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, OpenOptions},
     io,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
@@ -271,4 +272,35 @@ fn a_port_that_is_taken_is_named_with_its_holder() {
         said.contains(&format!("{at} is held by ")) && said.contains(&format!("[{}]", std::process::id())),
         "{said}"
     );
+}
+
+#[test]
+fn a_recording_is_redacted_into_a_copy_and_never_into_itself() {
+    let folder = folder("redact");
+    fs::create_dir(&folder).unwrap();
+    let recording = folder.join("demo.jsonl");
+    fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recordings/demo.jsonl"), &recording).unwrap();
+    let before = fs::read(&recording).unwrap();
+    let path = |path: &Path| path.to_str().unwrap().to_owned();
+
+    let output = firstfin(&["replay", "--redact", &path(&recording), &path(&recording)]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("demo.jsonl is the recording itself"), "{}", stderr(&output));
+    assert_eq!(fs::read(&recording).unwrap(), before);
+
+    let copy = folder.join("copy.ffrec");
+    let output = firstfin(&["replay", "--redact", &path(&copy), &path(&recording)]).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
+    let output = firstfin(&["replay", &path(&copy)]).output().unwrap();
+    let report = stdout(&output);
+    assert!(report.contains("process-") && !report.contains("checkout"), "{report}");
+
+    let broken = folder.join("broken.jsonl");
+    let end = before[..before.len() - 1].iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
+    fs::write(&broken, [&before[..end], b"nonsense\n"].concat()).unwrap();
+    let output = firstfin(&["replay", "--redact", &path(&copy), &path(&broken)]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("is not a line of a firstfin recording"), "{}", stderr(&output));
+    assert!(!copy.exists(), "what was written of it looks like a recording that was cut off");
 }

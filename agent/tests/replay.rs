@@ -4,6 +4,7 @@
 
 use std::{
     cell::RefCell,
+    collections::BTreeMap,
     fs,
     io::{self, BufReader, Write},
     path::Path,
@@ -11,7 +12,7 @@ use std::{
 };
 
 use firstfin::{
-    recording::{Line, ReplayError, Writer, replay},
+    recording::{Destination, Line, ReplayError, Writer, redact, replay},
     report::Report,
 };
 
@@ -87,7 +88,8 @@ fn written_anew(recording: &str, lines_a_block: usize) -> Vec<Vec<u8>> {
     for (number, line) in lines.into_iter().enumerate() {
         match line {
             Line::Header { started, .. } => {
-                writer = Some(Writer::begin(Box::new(blocks.clone()), started).expect("a header"));
+                let to = Destination { out: Box::new(blocks.clone()), is_redacted: false };
+                writer = Some(Writer::begin(to, started).expect("a header"));
             }
             Line::Input(input) => {
                 let writer = writer.as_mut().expect("begun");
@@ -176,4 +178,70 @@ fn a_recording_of_another_version_is_told_by_its_version() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// The demo, had it run in a container of a unit, and not on loopback.
+fn named() -> String {
+    let container = r#""container":{"runtime":"docker","id":"4f5e6d","pod_uid":"b1-b2","name":"shop-1","image":"shop:7","pod":"shop","namespace":"prod"}"#;
+    demo()
+        .replace("127.0.0.1", "10.11.12.13")
+        .replace(r#""unit":null"#, r#""unit":"shop-stack.service""#)
+        .replace(r#""cgroup":null"#, r#""cgroup":"/system.slice/shop-stack.service""#)
+        .replace(r#""container":null"#, container)
+}
+
+fn redacted(recording: &str) -> Vec<u8> {
+    let blocks = Blocks::default();
+    redact(recording.as_bytes(), Box::new(blocks.clone())).expect("redacted");
+    blocks.0.take().concat()
+}
+
+/// What stands for what: of texts that are a name or an address and nothing else.
+fn pair(original: &serde_json::Value, redacted: &serde_json::Value, pairs: &mut BTreeMap<String, String>) {
+    use serde_json::Value::{Array, Object, String};
+    match (original, redacted) {
+        (Array(original), Array(redacted)) => {
+            assert_eq!(original.len(), redacted.len());
+            original.iter().zip(redacted).for_each(|(original, redacted)| pair(original, redacted, pairs));
+        }
+        (Object(original), Object(redacted)) => {
+            assert!(original.keys().eq(redacted.keys()));
+            original.values().zip(redacted.values()).for_each(|(original, redacted)| pair(original, redacted, pairs));
+        }
+        (String(original), String(redacted)) if original != redacted && !original.contains(' ') => {
+            let before = pairs.insert(redacted.clone(), original.clone());
+            assert!(before.is_none_or(|before| before == *original), "{redacted} stands for {original}, too");
+        }
+        (String(_), String(_)) => {}
+        (original, redacted) => assert_eq!(original, redacted),
+    }
+}
+
+#[test]
+fn a_redacted_recording_says_the_same_of_others() {
+    let original = named();
+    let copy = redacted(&original);
+    let text = String::from_utf8(zstd::decode_all(copy.as_slice()).expect("blocks")).expect("JSON");
+    let names =
+        ["checkout", "orders-db", "crawler", "/usr/bin/firstfin", "shop", "4f5e6d", "b1-b2", "prod", "10.11.12"];
+    for name in names {
+        assert!(original.contains(name), "{name} is not there to begin with");
+        let found = text.lines().find(|line| line.contains(name));
+        assert!(found.is_none(), "{name} is still in {found:?}");
+    }
+    let before = replay(original.as_bytes()).expect("whole");
+    let after = replay(copy.as_slice()).expect("whole");
+    assert!(!text.contains(before.host.name.as_str()), "{}", before.host.name);
+
+    let original = serde_json::to_value(&before).expect("JSON");
+    let mut back = serde_json::to_string(&after).expect("JSON");
+    let mut pairs = BTreeMap::new();
+    pair(&original, &serde_json::from_str(&back).expect("JSON"), &mut pairs);
+    // A name may begin with another one's: process-1, process-12.
+    for (substitute, name) in pairs.iter().rev() {
+        back = back.replace(substitute, name);
+    }
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&back).expect("JSON"), original);
+    let again = replay(redacted(&text).as_slice()).expect("whole");
+    assert_eq!(again, after, "the first one is number one in each run");
 }

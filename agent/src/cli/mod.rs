@@ -324,6 +324,10 @@ pub struct Record {
     /// Stop after this time: 30s, 5m, 1h30m, 500ms. Without it, a signal ends it
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub duration: Option<Duration>,
+
+    /// Replace every name and address, each by the same one everywhere
+    #[arg(long)]
+    pub redact: bool,
 }
 
 /// `firstfin replay`
@@ -333,6 +337,10 @@ pub struct Replay {
     /// The recording, as `record`, or `report` and `demo` with --record, wrote it; - for standard input
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
+
+    /// Make no report, but a copy in which every name and address is replaced, each by the same one everywhere
+    #[arg(long, value_name = "COPY")]
+    pub redact: Option<PathBuf>,
 
     /// Form of the output; JSON is "firstfin.report/1"
     #[arg(long, value_name = "FORMAT", default_value_t = Format::Text)]

@@ -13,7 +13,7 @@ use crate::{
 };
 
 pub(super) async fn run(global: &Global, args: &cli::Record) -> anyhow::Result<()> {
-    let recording = create_recording(Some(&args.output))?;
+    let recording = create_recording(Some(&args.output), args.redact)?;
     let mut interrupt = Interrupt::listen()?;
     let mut session = Session::start(&settings(global, Detail::Ends, Filter::default()), recording)?;
     let until = async {

@@ -1,13 +1,13 @@
 //! `firstfin replay`: the report of a recording.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{BufRead, BufReader},
     path::Path,
     process::ExitCode,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
 use super::{exit_code, report};
 use crate::{
@@ -17,9 +17,24 @@ use crate::{
 };
 
 pub(super) fn run(global: &Global, args: &cli::Replay) -> anyhow::Result<ExitCode> {
+    if let Some(copy) = &args.redact {
+        redact(&args.file, copy)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let report = recording::replay(open(&args.file)?).with_context(|| format!("replay {}", args.file.display()))?;
     report::print(&report, args.format, json::Layout::Document, &report::options(global, usize::from(args.top)))?;
     Ok(exit_code(&report, args.fail_on))
+}
+
+/// What is there of a copy that could not be made is removed: it looks like one that was cut off.
+fn redact(file: &Path, copy: &Path) -> anyhow::Result<()> {
+    let recording = open(file)?;
+    let is_itself = || Some(fs::canonicalize(file).ok()? == fs::canonicalize(copy).ok()?);
+    ensure!(is_itself() != Some(true), "{} is the recording itself", copy.display());
+    let out = report::create_file(copy).with_context(|| format!("create {}", copy.display()))?;
+    recording::redact(recording, Box::new(out))
+        .inspect_err(|_| drop(fs::remove_file(copy)))
+        .with_context(|| format!("redact {} into {}", file.display(), copy.display()))
 }
 
 fn open(path: &Path) -> anyhow::Result<Box<dyn BufRead>> {

@@ -1,8 +1,8 @@
 //! `firstfin report`: the session.
 
 use std::{
-    fs,
-    io::{BufWriter, Write},
+    fs::File,
+    io::{self, BufWriter},
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
     process::ExitCode,
@@ -18,12 +18,13 @@ use super::{Interrupt, exit_code, settings};
 use crate::{
     cli::{self, Format, Global},
     output::{self, json, text},
+    recording::Destination,
     report::Report,
     session::{Session, Unheard},
 };
 
 pub(super) async fn run(global: &Global, args: &cli::Report) -> anyhow::Result<ExitCode> {
-    let recording = create_recording(args.record.as_deref())?;
+    let recording = create_recording(args.record.as_deref(), false)?;
     let mut interrupt = Interrupt::listen()?;
     let mut session = Session::start(&settings(global, Detail::Report, Filter::default()), recording)?;
     let layout = if args.interval.is_some() { json::Layout::Line } else { json::Layout::Document };
@@ -49,17 +50,16 @@ pub(super) async fn run(global: &Global, args: &cli::Report) -> anyhow::Result<E
     }
 }
 
-/// Only its owner may read it: a recording holds names, paths and addresses of everything on the host.
-pub(super) fn create_recording(path: Option<&Path>) -> anyhow::Result<Option<Box<dyn Write>>> {
+pub(super) fn create_recording(path: Option<&Path>, is_redacted: bool) -> anyhow::Result<Option<Destination>> {
     let Some(path) = path else { return Ok(None) };
-    let file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)
-        .with_context(|| format!("create the recording {}", path.display()))?;
-    Ok(Some(Box::new(BufWriter::new(file))))
+    let out = create_file(path).with_context(|| format!("create the recording {}", path.display()))?;
+    Ok(Some(Destination { out: Box::new(out), is_redacted }))
+}
+
+/// Only its owner may read it: a recording holds names, paths and addresses of everything on the host.
+pub(super) fn create_file(path: &Path) -> io::Result<BufWriter<File>> {
+    let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    Ok(BufWriter::new(file))
 }
 
 pub(super) fn options(global: &Global, top: usize) -> text::Options {

@@ -7,6 +7,8 @@
 //! that was killed leaves lacks the last one. Unknown versions are refused; unknown fields of this version are ignored.
 
 mod blocks;
+mod lines;
+mod redact;
 mod replay;
 mod writer;
 
@@ -15,8 +17,9 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    redact::{RedactError, TooMany, redact},
     replay::{Played, ReplayError, play, replay},
-    writer::Writer,
+    writer::{Destination, Writer},
 };
 use crate::{
     model::{Census, Timestamp},

@@ -4,10 +4,7 @@ use std::io::{self, BufRead};
 
 use thiserror::Error;
 
-use super::{
-    FORMAT, Line, VERSION,
-    blocks::{Block, Blocks, Position, Unreadable},
-};
+use super::{Line, VERSION, blocks::Position, lines::Lines};
 use crate::{
     model::Census,
     report::{Report, SessionFacts, build},
@@ -61,19 +58,24 @@ pub fn replay(recording: impl BufRead) -> Result<Report, ReplayError> {
 /// # Errors
 /// The recording is not one, or damaged, or cut off before anything can be said.
 pub fn play(recording: impl BufRead, listener: &mut dyn FnMut(&State, &Input)) -> Result<Played, ReplayError> {
-    let mut blocks = Blocks::of(recording);
+    let mut lines = Lines::of(recording);
     let mut session = None;
-    loop {
-        match blocks.next() {
-            Ok(Some(block)) => {
-                if take_in(&mut session, &block, listener)? {
-                    return session.ok_or(ReplayError::CutOff)?.played();
-                }
+    while let Some(line) = lines.next()? {
+        match (line, session.as_mut()) {
+            (Line::Header { started, .. }, _) => {
+                let state = State::new(started, Limits::default());
+                session = Some(Replayed { state, census: None, facts: None });
             }
-            Ok(None) | Err(Unreadable::CutOff) => return session.ok_or(ReplayError::CutOff)?.cut_off(),
-            Err(Unreadable::Damaged { at, source }) => return Err(ReplayError::Damaged { at, source }),
+            (Line::Input(input), Some(session)) => session.take_in(input.into_owned(), listener),
+            (Line::Facts(facts), Some(session)) => session.facts = Some(facts.into_owned()),
+            (Line::End { census, facts }, Some(_)) => {
+                let Replayed { state, .. } = session.ok_or(ReplayError::NoHeader)?;
+                return Ok(Played { state, census: census.into_owned(), facts: facts.into_owned() });
+            }
+            (_, None) => return Err(ReplayError::NoHeader),
         }
     }
+    session.ok_or(ReplayError::CutOff)?.cut_off()
 }
 
 /// A recorded session as it was at its end.
@@ -95,36 +97,6 @@ impl Played {
     }
 }
 
-/// Takes in the lines of a block. Whether the end is among them.
-fn take_in(
-    session: &mut Option<Replayed>,
-    block: &Block,
-    listener: &mut dyn FnMut(&State, &Input),
-) -> Result<bool, ReplayError> {
-    for (number, text) in block.text.split_inclusive(|byte| *byte == b'\n').enumerate() {
-        let at = Position { line: block.at.line + number, ..block.at };
-        let line = serde_json::from_slice(text).map_err(|source| ReplayError::Malformed { at, source })?;
-        match (line, session.as_mut()) {
-            (Line::Header { format, version: VERSION, started }, None) if format == FORMAT => {
-                let state = State::new(started, Limits::default());
-                *session = Some(Replayed { state, census: None, facts: None });
-            }
-            (Line::Header { format, version, .. }, None) if format == FORMAT => {
-                return Err(ReplayError::OtherVersion(version));
-            }
-            (Line::Input(input), Some(session)) => session.take_in(input.into_owned(), listener),
-            (Line::Facts(facts), Some(session)) => session.facts = Some(facts.into_owned()),
-            (Line::End { census, facts }, Some(session)) => {
-                session.census = Some(census.into_owned());
-                session.facts = Some(facts.into_owned());
-                return Ok(true);
-            }
-            _ => return Err(ReplayError::NoHeader),
-        }
-    }
-    Ok(false)
-}
-
 /// What was read so far.
 struct Replayed {
     state: State,
@@ -142,18 +114,13 @@ impl Replayed {
         self.state.feed(input);
     }
 
-    fn played(self) -> Result<Played, ReplayError> {
-        let (Some(census), Some(facts)) = (self.census, self.facts) else { return Err(ReplayError::CutOff) };
-        Ok(Played { state: self.state, census, facts })
-    }
-
     fn cut_off(self) -> Result<Played, ReplayError> {
-        let mut played = self.played()?;
-        played.facts.interrupted = true;
-        played.facts.blind_spots.push(
+        let (Some(census), Some(mut facts)) = (self.census, self.facts) else { return Err(ReplayError::CutOff) };
+        facts.interrupted = true;
+        facts.blind_spots.push(
             "the recording is cut off: sockets, and what was lost, are those of the last time it looked at the host"
                 .to_owned(),
         );
-        Ok(played)
+        Ok(Played { state: self.state, census, facts })
     }
 }

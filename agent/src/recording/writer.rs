@@ -5,7 +5,7 @@ use std::{
     io::{self, Write},
 };
 
-use super::{FORMAT, Line, VERSION, blocks::BLOCK};
+use super::{FORMAT, Line, VERSION, blocks::BLOCK, redact::Redactor};
 use crate::{
     model::{Census, Timestamp},
     report::SessionFacts,
@@ -15,24 +15,35 @@ use crate::{
 /// The fastest of zstd's usual levels: less than an eighth is left of the lines as it is, and a connection should cost little.
 const LEVEL: i32 = 1;
 
+/// Where a recording goes, and with what in it.
+pub struct Destination {
+    /// What it is written to
+    pub out: Box<dyn Write>,
+    /// [Without](super::redact) the names and addresses
+    pub is_redacted: bool,
+}
+
 /// Writes a recording.
 pub struct Writer {
     out: Box<dyn Write>,
     compressor: zstd::bulk::Compressor<'static>,
     /// Lines that are not written yet
     block: Vec<u8>,
+    /// Replaces names and addresses, where it is redacted
+    redactor: Option<Redactor>,
 }
 
 impl Writer {
     /// Begins a recording.
     ///
     /// # Errors
-    /// `out` cannot be written to.
-    pub fn begin(out: Box<dyn Write>, started: Timestamp) -> io::Result<Self> {
+    /// It cannot be written.
+    pub fn begin(to: Destination, started: Timestamp) -> io::Result<Self> {
         let mut compressor = zstd::bulk::Compressor::new(LEVEL)?;
         compressor.include_checksum(true)?;
-        let mut writer = Self { out, compressor, block: Vec::new() };
-        writer.line(&Line::Header { format: Borrowed(FORMAT), version: VERSION, started })?;
+        let redactor = to.is_redacted.then(Redactor::default);
+        let mut writer = Self { out: to.out, compressor, block: Vec::new(), redactor };
+        writer.line(Line::Header { format: Borrowed(FORMAT), version: VERSION, started })?;
         Ok(writer)
     }
 
@@ -41,7 +52,7 @@ impl Writer {
     /// # Errors
     /// It cannot be written.
     pub fn input(&mut self, input: &Input) -> io::Result<()> {
-        self.line(&Line::Input(Borrowed(input)))
+        self.line(Line::Input(Borrowed(input)))
     }
 
     /// Writes down what a report would say of the session if it ended now. What comes after the last of these is all that
@@ -50,7 +61,7 @@ impl Writer {
     /// # Errors
     /// It cannot be written.
     pub fn facts(&mut self, facts: &SessionFacts) -> io::Result<()> {
-        self.line(&Line::Facts(Borrowed(facts)))
+        self.line(Line::Facts(Borrowed(facts)))
     }
 
     /// Ends the recording.
@@ -58,7 +69,7 @@ impl Writer {
     /// # Errors
     /// It cannot be written.
     pub fn end(mut self, census: &Census, facts: &SessionFacts) -> io::Result<()> {
-        self.line(&Line::End { census: Borrowed(census), facts: Borrowed(facts) })?;
+        self.line(Line::End { census: Borrowed(census), facts: Borrowed(facts) })?;
         self.settle()
     }
 
@@ -76,8 +87,11 @@ impl Writer {
         self.out.flush()
     }
 
-    fn line(&mut self, line: &Line<'_>) -> io::Result<()> {
-        serde_json::to_writer(&mut self.block, line).map_err(io::Error::from)?;
+    pub(super) fn line(&mut self, mut line: Line<'_>) -> io::Result<()> {
+        if let Some(redactor) = &mut self.redactor {
+            redactor.line(&mut line).map_err(io::Error::other)?;
+        }
+        serde_json::to_writer(&mut self.block, &line).map_err(io::Error::from)?;
         self.block.push(b'\n');
         if self.block.len() >= BLOCK { self.settle() } else { Ok(()) }
     }

@@ -126,7 +126,7 @@ impl Session {
     ///
     /// # Errors
     /// The host lacks something; nothing is left attached.
-    pub fn start(settings: &Settings, recording: Option<Box<dyn io::Write>>) -> Result<Self, StartError> {
+    pub fn start(settings: &Settings, recording: Option<recording::Destination>) -> Result<Self, StartError> {
         Self::start_with(settings, Procfs::host(), recording)
     }
 
@@ -137,7 +137,7 @@ impl Session {
     pub fn start_with(
         settings: &Settings,
         procfs: Procfs,
-        recording: Option<Box<dyn io::Write>>,
+        recording: Option<recording::Destination>,
     ) -> Result<Self, StartError> {
         Self::begin(Attached::attach(settings)?, settings, procfs, recording)
     }
@@ -151,7 +151,7 @@ impl Session {
         attached: Attached,
         settings: &Settings,
         procfs: Procfs,
-        recording: Option<Box<dyn io::Write>>,
+        recording: Option<recording::Destination>,
     ) -> Result<Self, StartError> {
         let Attached { programs, started, started_at } = attached;
         let blind_spots = programs.plan().blind_spots();
@@ -169,7 +169,7 @@ impl Session {
             state: State::new(started, Limits::default()),
             procfs,
             recording: recording
-                .map(|out| recording::Writer::begin(out, started))
+                .map(|to| recording::Writer::begin(to, started))
                 .transpose()
                 .map_err(|error| setup_failed("the recording cannot be written", &error))?,
             started_at,

@@ -421,7 +421,7 @@ _firstfin() {
             return 0
             ;;
         firstfin__subcmd__record)
-            opts="-o -v -h --output --duration --color --verbose --ring-size --max-rung --max-sockets --help"
+            opts="-o -v -h --output --duration --redact --color --verbose --ring-size --max-rung --max-sockets --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -463,12 +463,16 @@ _firstfin() {
             return 0
             ;;
         firstfin__subcmd__replay)
-            opts="-v -h --format --fail-on --top --color --verbose --ring-size --max-rung --max-sockets --help"
+            opts="-v -h --redact --format --fail-on --top --color --verbose --ring-size --max-rung --max-sockets --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --redact)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -W "text json" -- "${cur}"))
                     return 0

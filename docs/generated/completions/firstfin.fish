@@ -119,8 +119,10 @@ complete -c firstfin -n "__fish_firstfin_using_subcommand record" -l max-rung -d
 kprobe\t'kprobes and kretprobes, and tracepoints'
 tracepoint\t'Tracepoints'"
 complete -c firstfin -n "__fish_firstfin_using_subcommand record" -l max-sockets -d 'Number of sockets that can be followed at the same time (advanced)' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand record" -l redact -d 'Replace every name and address, each by the same one everywhere'
 complete -c firstfin -n "__fish_firstfin_using_subcommand record" -s v -l verbose -d 'Say more on standard error; twice for everything'
 complete -c firstfin -n "__fish_firstfin_using_subcommand record" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c firstfin -n "__fish_firstfin_using_subcommand replay" -l redact -d 'Make no report, but a copy in which every name and address is replaced, each by the same one everywhere' -r -F
 complete -c firstfin -n "__fish_firstfin_using_subcommand replay" -l format -d 'Form of the output; JSON is "firstfin.report/1"' -r -f -a "text\t'For people'
 json\t'For programs'"
 complete -c firstfin -n "__fish_firstfin_using_subcommand replay" -l fail-on -d 'Exit with status 1 if there is a finding of this severity or a worse one' -r -f -a "info\t'Worth knowing'

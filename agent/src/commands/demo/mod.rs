@@ -25,7 +25,7 @@ pub(super) use roles::play;
 const TOP: usize = 10;
 
 pub(super) async fn run(global: &Global, args: &cli::Demo) -> anyhow::Result<ExitCode> {
-    let recording = report::create_recording(args.record.as_deref())?;
+    let recording = report::create_recording(args.record.as_deref(), false)?;
     let mut interrupt = Interrupt::listen()?;
     let mut session = Session::start(&settings(global, Detail::Report, Filter::default()), recording)?;
     let started = tokio::task::spawn_blocking(Workload::run);
