@@ -130,9 +130,8 @@ fn take(netns: Netns) -> Census {
 
 /// How many timewait sockets have an owner.
 fn join(state: &State, census: &Census) -> usize {
-    let rows = census.namespaces.iter().flat_map(|namespace| namespace.rows.iter().map(|row| (row, namespace.at)));
-    let timewait = rows.filter(|(row, _)| row.substate().is_some());
-    timewait.filter(|(row, at)| matches!(state.attribute(row, *at, false), Attribution::Process(..))).count()
+    let timewait = census.namespaces.iter().flat_map(|namespace| state.attributed(namespace, false));
+    timewait.filter(|(_, attribution)| matches!(attribution, Attribution::Process(..))).count()
 }
 
 /// Sends the request of [`DumpFilter::all`] and receives the answer to its end, and nothing else.

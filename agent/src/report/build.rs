@@ -161,11 +161,11 @@ fn time_wait(state: &State, census: &Census, facts: &SessionFacts, namer: &Namer
     let mut owned: HashMap<ProcessKey, Owned> = HashMap::new();
     for namespace in &census.namespaces {
         let mut total = 0;
-        for row in namespace.rows.iter() {
+        for (row, attribution) in state.attributed(namespace, has_losses) {
             let Some(substate) = row.substate() else { continue };
             total += 1;
             result.fin_wait2 += u64::from(substate == TimeWaitSubstate::FinWait2);
-            match state.attribute(&row, namespace.at, has_losses) {
+            match attribution {
                 Attribution::Process(key, opened) => {
                     let owned = owned.entry(key).or_default();
                     match substate {

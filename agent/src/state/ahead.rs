@@ -1,10 +1,12 @@
-//! Looking ahead: an event wants a connection of the ledger and a process, and when there are many of those, memory is what
-//! it waits for. Asked for together, what many events want comes in the time of a few.
+//! Looking ahead: an event wants a connection of the ledger and a process, a socket of a dump a connection, and when there
+//! are many of those, memory is what it waits for. Asked for together, what many want comes in the time of a few.
+
+use std::collections::VecDeque;
 
 use super::State;
-use crate::model::Event;
+use crate::model::{Event, SocketRow};
 
-/// Events that are looked at together: as many as there are, if there are fewer.
+/// Events, or sockets, that are looked at together: as many as there are, if there are fewer.
 pub const LOOK_AHEAD: usize = 32;
 /// Tables with fewer entries are in the processor's caches, and looking twice only costs.
 pub(super) const LARGE: usize = 1 << 14;
@@ -15,6 +17,22 @@ impl State {
         let read = events.iter().fold(0, |read, event| read ^ self.read_for(event));
         // Somebody has to want it, or it is not read.
         std::hint::black_box(read);
+    }
+
+    /// These sockets, one after the other, when what the ledger knows of the next ones has been read.
+    pub(super) fn looked_ahead<'a>(
+        &'a self,
+        mut rows: impl Iterator<Item = SocketRow> + 'a,
+    ) -> impl Iterator<Item = SocketRow> + 'a {
+        let mut ahead = VecDeque::with_capacity(LOOK_AHEAD);
+        std::iter::from_fn(move || {
+            if ahead.is_empty() {
+                ahead.extend(rows.by_ref().take(LOOK_AHEAD));
+                let read = ahead.iter().fold(0, |read, row: &SocketRow| read ^ self.ledger.look_at(&row.connection));
+                std::hint::black_box(read);
+            }
+            ahead.pop_front()
+        })
     }
 
     fn read_for(&self, event: &Event) -> u32 {

@@ -9,8 +9,8 @@ use super::{
     turnover::Owner,
 };
 use crate::model::{
-    Census, Connection, HeldOptions, Leaving, Netns, OpenKind, Process, ProcessKey, RefusedCall, SocketRow,
-    TimeWaitEvent, TimeWaitSubstate, Timestamp,
+    Census, Connection, HeldOptions, Leaving, Netns, NetnsCensus, OpenKind, Process, ProcessKey, RefusedCall,
+    SocketRow, TimeWaitEvent, TimeWaitSubstate, Timestamp,
 };
 
 /// What the age of a row may be wrong by: the kernel counts it in jiffies, and a dump takes its time.
@@ -64,6 +64,17 @@ impl State {
         }
     }
 
+    /// The timewait sockets of a namespace, and whose each of them is: [`Self::attribute`] for many.
+    pub fn attributed<'a>(
+        &'a self,
+        namespace: &'a NetnsCensus,
+        has_losses: bool,
+    ) -> impl Iterator<Item = (SocketRow, Attribution)> + use<'a> {
+        let timewait = namespace.rows.iter().filter(|row| row.substate().is_some());
+        let rows = self.looked_ahead(timewait);
+        rows.map(move |row| (row, self.attribute(&row, namespace.at, has_losses)))
+    }
+
     /// The options a timewait socket of a dump keeps of the socket it came from, as far as they are known.
     #[must_use]
     pub fn options_kept(&self, row: &SocketRow, dumped: Timestamp) -> HeldOptions {
@@ -80,8 +91,8 @@ impl State {
     #[must_use]
     pub fn has_unseen(&self, census: &Census) -> bool {
         census.namespaces.iter().any(|namespace| {
-            let mut timewait = namespace.rows.iter().filter(|row| row.substate().is_some());
-            timewait.any(|row| self.attribute(&row, namespace.at, false) == Attribution::Unknown(Reason::NotSeen))
+            let not_seen = Attribution::Unknown(Reason::NotSeen);
+            self.attributed(namespace, false).any(|(_, attribution)| attribution == not_seen)
         })
     }
 

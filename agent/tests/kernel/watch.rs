@@ -374,10 +374,8 @@ fn census_of(netns: Netns) -> Census {
 }
 
 fn attributions_of(state: &State, census: &Census, has_losses: bool) -> HashMap<Connection, Attribution> {
-    let namespaces = census.namespaces.iter();
-    let rows = namespaces.flat_map(|namespace| namespace.rows.iter().map(|row| (row, namespace.at)));
-    let timewait = rows.filter(|(row, _)| row.substate().is_some());
-    timewait.map(|(row, at)| (row.connection, state.attribute(&row, at, has_losses))).collect()
+    let timewait = census.namespaces.iter().flat_map(|namespace| state.attributed(namespace, has_losses));
+    timewait.map(|(row, attribution)| (row.connection, attribution)).collect()
 }
 
 fn describe(event: &Event) -> String {
