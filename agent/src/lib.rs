@@ -11,6 +11,7 @@
 //! report    state -> the report of a session (pure)
 //! analysis  report -> findings (pure)
 //! why       who has a port now -> what bind() would say (pure)
+//! what_if   a recording -> what a change would have made of it (pure)
 //! metrics   reports -> counters that never fall, in the formats of Prometheus (pure)
 //! history   reports -> minutes in a database -> answers about the past
 //! output    report, events, answers -> text, JSON
@@ -22,8 +23,8 @@
 //! commands  one file a subcommand: wiring
 //! ```
 //!
-//! `model` holds the words all of them share. `decode`, `rules`, `ports`, `state`, `report`, `analysis` and `why` know
-//! neither clock nor I/O: the same input gives the same output, which is what recordings, golden tests and property tests
+//! `model` holds the words all of them share. `decode`, `rules`, `ports`, `state`, `report`, `analysis`, `what_if` and
+//! `why` know neither clock nor I/O: the same input gives the same output, which is what recordings, golden tests and property tests
 //! stand on.
 
 pub mod alert;
@@ -46,4 +47,5 @@ pub mod rules;
 pub mod serve;
 pub mod session;
 pub mod state;
+pub mod what_if;
 pub mod why;

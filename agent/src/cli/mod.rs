@@ -6,6 +6,7 @@
 
 mod history;
 pub(crate) mod values;
+mod what_if;
 
 use std::{ffi::OsString, fmt, net::SocketAddr, num::NonZeroU64, path::PathBuf, time::Duration};
 
@@ -19,6 +20,7 @@ pub(crate) use self::values::{duration, ring_size};
 pub use self::{
     history::{By, History, HistoryFormat, When},
     values::{CgroupArg, NetnsArg, Place},
+    what_if::WhatIf,
 };
 use crate::{config::Listen, kernel::plan::Rung, report::Severity};
 
@@ -185,6 +187,13 @@ pub enum Command {
     /// The same report as the recorded session gave, or would have given. Needs neither root nor eBPF, and looks at nothing
     /// on this host.
     Replay(Replay),
+
+    /// Say what a change would have made of a recording
+    ///
+    /// Plays a recording through a model of the kernel's choice of ports and of TIME_WAIT, as it was and with a change:
+    /// TIME_WAIT, ports by destination, connect() calls that find no port, until when the ports last. Changes can be
+    /// combined; --all tries each by itself. Needs neither root nor eBPF.
+    WhatIf(WhatIf),
 
     /// Watch this host for good: metrics, alerts, a history
     ///

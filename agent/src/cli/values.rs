@@ -10,6 +10,8 @@ use std::{
 
 use jiff::SignedDuration;
 
+use crate::{model::Name, what_if::Who};
+
 /// A network namespace as it is typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NetnsArg {
@@ -48,6 +50,33 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         .ok()
         .filter(|time| (SHORTEST..=LONGEST).contains(time))
         .ok_or_else(|| "a time from 1ms to 8784h (a year) is needed".to_owned())
+}
+
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    match seconds {
+        Some(time) if (SHORTEST..=LONGEST).contains(&time) => Ok(time),
+        Some(_) => Err("a time from 0.001 s to a year is needed".to_owned()),
+        None => {
+            duration(text).map_err(|_| "a number of seconds is needed, or one with a unit: 5, 0.5, 30s, 2m".to_owned())
+        }
+    }
+}
+
+pub(super) fn port_range(text: &str) -> Result<(u16, u16), String> {
+    let range =
+        text.split_once('-').and_then(|(low, high)| Some((low.trim().parse().ok()?, high.trim().parse().ok()?)));
+    range
+        .filter(|(low, high)| *low > 0 && low <= high)
+        .ok_or_else(|| "two ports from 1 to 65535 are needed, the lower one first: 10240-65535".to_owned())
+}
+
+/// A process as it is typed: its id if it is a number, else its name.
+pub(super) fn program(text: &str) -> Result<Who, String> {
+    if let Ok(pid) = text.parse() {
+        return if pid > 0 { Ok(Who::Pid(pid)) } else { Err("a process id is 1 or more".to_owned()) };
+    }
+    comm(text).map(|comm| Who::Comm(Name::from_bytes(comm.as_bytes())))
 }
 
 pub(super) fn place(text: &str) -> Result<Place, String> {

@@ -16,6 +16,7 @@ use crate::{
     metrics::catalogue,
     output::lines::EventRecord,
     report::Report,
+    what_if,
     why::Answer,
 };
 
@@ -40,6 +41,7 @@ pub(super) fn run(folder: &Path) -> anyhow::Result<()> {
     write(folder, "report.schema.json", &pretty(&schemars::schema_for!(Report))?)?;
     write(folder, "event.schema.json", &pretty(&schemars::schema_for!(EventRecord))?)?;
     write(folder, "why.schema.json", &pretty(&schemars::schema_for!(Answer))?)?;
+    write(folder, "what-if.schema.json", &pretty(&schemars::schema_for!(what_if::Answer))?)?;
     write(folder, "firstfin.toml", &config::document())?;
     write(folder, "metrics.md", &catalogue::reference())?;
     write(folder, "history.schema.json", &pretty(&schemars::schema_for!(history::Answer))?)?;
@@ -179,7 +181,10 @@ mod tests {
     fn hidden_commands_are_left_out_and_no_other() {
         let all: Vec<_> = Cli::command().get_subcommands().map(|it| it.get_name().to_owned()).collect();
         let shown: Vec<_> = documented().get_subcommands().map(|it| it.get_name().to_owned()).collect();
-        assert_eq!(shown, ["doctor", "why", "trace", "report", "record", "replay", "serve", "history", "demo"]);
+        assert_eq!(
+            shown,
+            ["doctor", "why", "trace", "report", "record", "replay", "what-if", "serve", "history", "demo"]
+        );
         assert_eq!(all.len(), shown.len() + 2);
     }
 

@@ -9,6 +9,7 @@ mod replay;
 mod report;
 mod serve;
 mod trace;
+mod what_if;
 mod why;
 
 use std::process::ExitCode;
@@ -43,6 +44,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Report(args) => runtime()?.block_on(report::run(global, &args)),
         Command::Record(args) => runtime()?.block_on(record::run(global, &args)).map(|()| ExitCode::SUCCESS),
         Command::Replay(args) => replay::run(global, &args),
+        Command::WhatIf(args) => what_if::run(global, &args).map(|()| ExitCode::SUCCESS),
         Command::Serve(args) => serve::run(global, &args).map(|()| ExitCode::SUCCESS),
         Command::History(args) => history::run(global, &args).map(|()| ExitCode::SUCCESS),
         Command::Demo(args) => runtime()?.block_on(demo::run(global, &args)),

@@ -37,7 +37,7 @@ fn redact(file: &Path, copy: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("redact {} into {}", file.display(), copy.display()))
 }
 
-fn open(path: &Path) -> anyhow::Result<Box<dyn BufRead>> {
+pub(super) fn open(path: &Path) -> anyhow::Result<Box<dyn BufRead>> {
     if path.as_os_str() == "-" {
         return Ok(Box::new(std::io::stdin().lock()));
     }

@@ -37,6 +37,7 @@ mod sessions;
 mod stories;
 mod verdicts;
 mod watch;
+mod what_if;
 mod wire;
 
 use std::process::ExitCode;
@@ -82,6 +83,7 @@ fn main() -> ExitCode {
     tests.extend(daemon::tests());
     tests.extend(refusals::tests());
     tests.extend(containers::tests());
+    tests.extend(what_if::tests());
     libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
 }
 

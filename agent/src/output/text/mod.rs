@@ -12,6 +12,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 mod time_wait;
+mod what_if;
 mod why;
 
 use std::collections::BTreeSet;
@@ -19,7 +20,7 @@ use std::collections::BTreeSet;
 use owo_colors::Style;
 
 use self::layout::{Marks, Page};
-pub use self::{history::history, why::why};
+pub use self::{history::history, what_if::what_if, why::why};
 use super::words;
 use crate::report::{Finding, Report, Severity};
 
