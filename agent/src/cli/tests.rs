@@ -192,3 +192,54 @@ fn roles_of_the_demo_take_any_arguments() {
         ("churn", ["--port", "80", "-x"].map(String::from).as_slice())
     );
 }
+
+fn what_if(line: &str) -> crate::what_if::Changes {
+    match parse(line).unwrap().command {
+        Command::WhatIf(it) => it.changes(),
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+#[test]
+fn changes_can_be_combined() {
+    use crate::what_if::{Changes, Who};
+
+    assert!(what_if("what-if it.ffrec").is_none());
+    assert!(what_if("what-if it.ffrec --process nginx").is_none());
+    let line = "what-if it.ffrec --pool 4 --keep-alive 0.5 --port-range 10240-65535 --tw-reuse 1 --local-addresses 2 \
+                --remote-addresses 3 --client-closes-first --linger0 --process 812";
+    let expected = Changes {
+        pool: Some(4),
+        keep_alive: Some(Duration::from_millis(500)),
+        port_range: Some((10_240, 65_535)),
+        tw_reuse: Some(1),
+        local_addresses: Some(2),
+        remote_addresses: Some(3),
+        client_closes_first: true,
+        linger0: true,
+        process: Some(Who::Pid(812)),
+    };
+    assert_eq!(what_if(line), expected);
+    assert_eq!(what_if("what-if - --keep-alive 2m").keep_alive, Some(Duration::from_secs(120)));
+    assert_eq!(what_if("what-if - --process nginx").process, Some(Who::Comm("nginx".into())));
+}
+
+#[test]
+fn a_change_that_cannot_be_is_refused_with_one_that_can() {
+    for (option, said) in [
+        ("--pool 0", "1..=65535"),
+        ("--keep-alive soon", "5, 0.5, 30s, 2m"),
+        ("--keep-alive 0", "0.001 s to a year"),
+        ("--port-range 60000-1024", "10240-65535"),
+        ("--port-range 0-10", "from 1 to 65535"),
+        ("--port-range 1024", "10240-65535"),
+        ("--tw-reuse 3", "0..=2"),
+        ("--local-addresses 0", "1..=1024"),
+        ("--process 0", "1 or more"),
+        ("--process a-name-of-more-than-15", "try `a-name-of-more-`"),
+    ] {
+        let refusal = refusal(&format!("what-if it.ffrec {option}"));
+        assert!(refusal.contains(said), "{option}: {refusal}");
+    }
+    refusal("what-if --pool 1");
+}

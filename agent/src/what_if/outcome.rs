@@ -160,6 +160,14 @@ pub struct Check {
     pub connect_failures: Pair,
 }
 
+impl Pair {
+    /// By how much the model is off, in percent of what was counted.
+    #[must_use]
+    pub fn percent_off(&self) -> f64 {
+        100.0 * self.recorded.abs_diff(self.modelled) as f64 / self.recorded.max(1) as f64
+    }
+}
+
 /// A remedy by itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Remedy {
@@ -183,8 +191,10 @@ pub fn answer(workload: &Workload, changes: &Changes, all: bool) -> Answer {
     let remedies = if all { rank::remedies(workload, changes, &today) } else { Vec::new() };
     let (destinations, destinations_omitted) = destinations(workload, &today, changed.as_ref());
     let failed = workload.failures();
+    let check = check(workload, &today);
     let mut cautions = if all { Vec::new() } else { words::cautions(workload, changes, changed.as_ref()) };
     cautions.extend(words::attempts(workload));
+    cautions.extend(words::distance(&check));
     Answer {
         schema: SCHEMA.to_owned(),
         recording: Recorded {
@@ -200,7 +210,7 @@ pub fn answer(workload: &Workload, changes: &Changes, all: bool) -> Answer {
         destinations,
         destinations_omitted,
         remedies,
-        check: check(workload, &today),
+        check,
         cautions,
         gaps: words::gaps(&workload.gaps),
     }

@@ -33,7 +33,7 @@ pub(super) fn remedies(workload: &Workload, changes: &Changes, today: &Run) -> V
     ];
     let mut remedies: Vec<_> = all.iter().map(|changes| remedy(workload, changes, today)).collect();
     // Stable: of those with the same effect the one that changes the program comes first.
-    remedies.sort_by(|a, b| effect(a).cmp(&effect(b)));
+    remedies.sort_by_key(effect);
     remedies
 }
 

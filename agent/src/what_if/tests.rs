@@ -126,6 +126,15 @@ fn tw_reuse_gives_a_port_back_after_a_second_if_there_are_timestamps() {
 }
 
 #[test]
+fn with_tw_reuse_the_first_half_of_the_range_is_enough() {
+    let load = workload(100, 20, steady(200, 40, 1, true));
+    assert_eq!(run(&load, &Changes::default()).failures, 100);
+    let with = run(&load, &Changes { tw_reuse: Some(1), ..Changes::default() });
+    assert_eq!(with.failures, 0);
+    assert!((45..=50).contains(&with.peak_time_wait), "{with:?}");
+}
+
+#[test]
 fn a_minisocket_lasts_as_long_as_its_fin_is_waited_for() {
     let mut load = workload(100, 100, steady(1, 1, 0, true));
     load.looks[0].settings.fin_timeout_s = Some(5);

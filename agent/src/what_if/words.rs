@@ -3,6 +3,7 @@
 use super::{
     change::Changes,
     model::Run,
+    outcome::{Check, Pair},
     workload::{Gaps, Workload},
 };
 
@@ -140,6 +141,20 @@ pub(super) fn attempts(workload: &Workload) -> Option<String> {
             ));
         }
         said
+    })
+}
+
+/// That the model is too far from what was recorded, if it is.
+pub(super) fn distance(check: &Check) -> Option<String> {
+    /// Percent
+    const NEAR: f64 = 2.0;
+    let worst = [check.peak_time_wait, check.peak_used, check.connect_failures];
+    let worst = worst.iter().map(Pair::percent_off).fold(0.0, f64::max);
+    (worst > NEAR).then(|| {
+        format!(
+            "the model without a change is off by {worst:.1} %: the recording does not tell enough, and neither column is more \
+             than a hint"
+        )
     })
 }
 

@@ -211,7 +211,7 @@ fn record(of: &str, plan: Plan, changes: &[Changes]) -> Result<(Came, Vec<Answer
         "failures, as the client had them",
         Pair { recorded: came.failures, modelled: first.today.connect_failures },
     );
-    assert_eq!((first.gaps.clone(), first.recording.connect_failures), (Vec::<String>::new(), came.failures));
+    assert_eq!(first.recording.connect_failures, came.failures);
     Ok((came, answers))
 }
 

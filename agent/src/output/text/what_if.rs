@@ -163,8 +163,7 @@ fn remedies(page: &mut Page, remedies: &[Remedy], today: &Figures) {
 
 /// Two counts, and by how much the second is off.
 fn pair(what: &str, it: &Pair) -> String {
-    let off = it.recorded.abs_diff(it.modelled) as f64 / it.recorded.max(1) as f64;
-    format!("{what} {} recorded, {} in the model ({:.1} % off)", it.recorded, it.modelled, 100.0 * off)
+    format!("{what} {} recorded, {} in the model ({:.1} % off)", it.recorded, it.modelled, it.percent_off())
 }
 
 fn check(check: &Check, time_wait_s: f64) -> String {

@@ -69,8 +69,14 @@ impl LanePorts {
         })
     }
 
-    /// Looks for a port, and takes it. `is_bound`: whether bind() has it taken out.
-    pub(super) fn connect(&mut self, space: &PortSpace, usable: u32, is_bound: impl Fn(u16) -> bool) -> Option<Chosen> {
+    /// Looks for a port, and takes it. `first`: the port that is tried first. `is_bound`: whether bind() has it taken out.
+    pub(super) fn connect(
+        &mut self,
+        space: &PortSpace,
+        usable: u32,
+        first: Option<u16>,
+        is_bound: impl Fn(u16) -> bool,
+    ) -> Option<Chosen> {
         // Most searches in vain are cut short: a port is only lost where bind() took it out as well.
         if self.used >= usable {
             return None;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Lane;
 use crate::{
     hash::FastMap,
-    model::{Netns, Timestamp},
+    model::Timestamp,
     ports::{Route, forecast::Outcome},
 };
 
