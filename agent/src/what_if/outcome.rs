@@ -212,7 +212,7 @@ pub fn answer(workload: &Workload, changes: &Changes, all: bool) -> Answer {
         remedies,
         check,
         cautions,
-        gaps: words::gaps(&workload.gaps),
+        gaps: words::gaps(&workload.gaps).into_iter().chain(workload.blind_spots.iter().cloned()).collect(),
     }
 }
 

@@ -95,8 +95,8 @@ fn without_a_port_there_is_no_connection() {
     assert_eq!((route.peak, route.usable, route.first_failure), (30, 30, Some(ms(30_000))));
     let wider = run(&load, &Changes { port_range: Some((40_000, 40_099)), ..Changes::default() });
     assert_eq!((wider.failures, wider.routes.values().next().unwrap().usable), (0, 100));
-    let twice = run(&load, &Changes { local_addresses: Some(3), ..Changes::default() });
-    assert_eq!((twice.failures, peak_ports(&twice)), (0, 21), "a third from each address, and one alive");
+    let spread = run(&load, &Changes { local_addresses: Some(3), ..Changes::default() });
+    assert_eq!((spread.failures, peak_ports(&spread)), (0, 21), "a third from each address, and one alive");
 }
 
 #[test]

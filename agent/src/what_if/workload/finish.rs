@@ -21,6 +21,9 @@ const ENOUGH: usize = 8;
 pub(super) fn finish(mut collector: Collector, played: &Played) -> Workload {
     let begun = collector.begun.unwrap_or_default();
     let ended = played.state.window_began().plus(played.facts.duration);
+    // Of a recording that is cut off more is told than its last facts know of.
+    let told = collector.told.iter().filter_map(|told| told.ended).chain(collector.attempts.iter().map(|it| it.at));
+    let ended = told.fold(ended, Timestamp::max);
     let facts = &played.facts;
     collector.gaps.lost = facts.lost.transitions
         + facts.lost.timewait
@@ -57,6 +60,7 @@ pub(super) fn finish(mut collector: Collector, played: &Played) -> Workload {
         looks: collector.looks,
         samples: collector.samples,
         gaps: collector.gaps,
+        blind_spots: facts.blind_spots.clone(),
     }
 }
 

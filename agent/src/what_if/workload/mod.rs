@@ -167,6 +167,8 @@ pub struct Workload {
     pub samples: Vec<Sample>,
     /// What is not known
     pub gaps: Gaps,
+    /// What the session had to do without, in its own words
+    pub blind_spots: Vec<String>,
 }
 
 impl Workload {
