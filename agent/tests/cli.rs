@@ -149,6 +149,7 @@ fn generate_writes_the_same_documents_every_time() {
         "man/firstfin.1",
         "metrics.md",
         "report.schema.json",
+        "what-if.schema.json",
     ] {
         assert!(written.get(Path::new(name)).is_some_and(|content| !content.is_empty()), "{name}");
     }
@@ -164,14 +165,18 @@ fn generate_writes_the_same_documents_every_time() {
 fn generated_schemas_are_schemas_and_name_their_versions() {
     let folder = folder("schemas");
     firstfin(&["generate", folder.to_str().unwrap()]).assert().success();
-    for (name, required) in [("report.schema.json", "time_wait"), ("event.schema.json", "type")] {
+    for (name, required, version) in [
+        ("report.schema.json", "time_wait", "firstfin.report/1"),
+        ("event.schema.json", "type", "firstfin.event/1"),
+        ("what-if.schema.json", "today", "firstfin.what-if/1"),
+    ] {
         let text = fs::read_to_string(folder.join(name)).unwrap();
         let schema: Value = serde_json::from_str(&text).unwrap();
         jsonschema::meta::validate(&schema).unwrap();
         let validator = jsonschema::validator_for(&schema).unwrap();
         assert!(!validator.is_valid(&Value::Object(serde_json::Map::new())), "{name} takes an empty object");
         assert!(schema["required"].as_array().unwrap().contains(&Value::from(required)), "{name}");
-        assert!(text.contains(if name.starts_with("report") { "firstfin.report/1" } else { "firstfin.event/1" }));
+        assert!(text.contains(version), "{name}");
     }
 }
 
