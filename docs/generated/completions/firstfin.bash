@@ -43,6 +43,9 @@ _firstfin() {
             firstfin,trace)
                 cmd="firstfin__subcmd__trace"
                 ;;
+            firstfin,what-if)
+                cmd="firstfin__subcmd__what__subcmd__if"
+                ;;
             firstfin,why)
                 cmd="firstfin__subcmd__why"
                 ;;
@@ -73,6 +76,9 @@ _firstfin() {
             firstfin__subcmd__help,trace)
                 cmd="firstfin__subcmd__help__subcmd__trace"
                 ;;
+            firstfin__subcmd__help,what-if)
+                cmd="firstfin__subcmd__help__subcmd__what__subcmd__if"
+                ;;
             firstfin__subcmd__help,why)
                 cmd="firstfin__subcmd__help__subcmd__why"
                 ;;
@@ -83,7 +89,7 @@ _firstfin() {
 
     case "${cmd}" in
         firstfin)
-            opts="-v -h -V --color --verbose --ring-size --max-rung --max-sockets --help --version doctor why trace report record replay serve history demo help"
+            opts="-v -h -V --color --verbose --ring-size --max-rung --max-sockets --help --version doctor why trace report record replay what-if serve history demo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -189,7 +195,7 @@ _firstfin() {
             return 0
             ;;
         firstfin__subcmd__help)
-            opts="doctor why trace report record replay serve history demo help"
+            opts="doctor why trace report record replay what-if serve history demo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -315,6 +321,20 @@ _firstfin() {
             return 0
             ;;
         firstfin__subcmd__help__subcmd__trace)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        firstfin__subcmd__help__subcmd__what__subcmd__if)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -649,6 +669,68 @@ _firstfin() {
                     ;;
                 --count)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --ring-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-rung)
+                    COMPREPLY=($(compgen -W "fentry kprobe tracepoint" -- "${cur}"))
+                    return 0
+                    ;;
+                --max-sockets)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        firstfin__subcmd__what__subcmd__if)
+            opts="-v -h --pool --keep-alive --port-range --tw-reuse --local-addresses --remote-addresses --client-closes-first --linger0 --process --all --format --color --verbose --ring-size --max-rung --max-sockets --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --pool)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --keep-alive)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --port-range)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tw-reuse)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --local-addresses)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --remote-addresses)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --process)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
                     return 0
                     ;;
                 --color)
