@@ -8,6 +8,7 @@
 //! rules     what the kernel allows: may this socket have that port, given those that are there (pure)
 //! ports     a census and rates -> how long ephemeral ports last (pure)
 //! state     events and censuses -> who owns what (pure)
+//! course    state and what comes -> the course of a session: what a report does not keep (pure)
 //! report    state -> the report of a session (pure)
 //! analysis  report -> findings (pure)
 //! why       who has a port now -> what bind() would say (pure)
@@ -23,8 +24,9 @@
 //! commands  one file a subcommand: wiring
 //! ```
 //!
-//! `model` holds the words all of them share. `decode`, `rules`, `ports`, `state`, `report`, `analysis`, `what_if` and
-//! `why` know neither clock nor I/O: the same input gives the same output, which is what recordings, golden tests and property tests
+//! `model` holds the words all of them share. `decode`, `rules`, `ports`, `state`, `course`, `report`, `analysis`,
+//! `what_if` and `why` know neither clock nor I/O: the same input gives the same output, which is what recordings, golden
+//! tests and property tests
 //! stand on.
 
 pub mod alert;
@@ -32,6 +34,7 @@ pub mod analysis;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod course;
 pub mod decode;
 mod hash;
 pub mod history;

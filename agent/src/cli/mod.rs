@@ -320,6 +320,10 @@ pub struct Report {
     /// Write what was observed to this file, too: a recording for `firstfin replay`
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
+
+    /// Write the report as a page to this file, too: charts over time, and all of it in one file that loads nothing
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 /// `firstfin record`
@@ -362,6 +366,10 @@ pub struct Replay {
     /// How many entries of each list to show
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
     pub top: u16,
+
+    /// Write the report as a page to this file, too: charts over time, and all of it in one file that loads nothing
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 /// `firstfin serve`
@@ -414,6 +422,10 @@ pub struct Demo {
     /// Write what was observed to this file, too: a recording for `firstfin replay`
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
+
+    /// Write the report as a page to this file, too: charts over time, and all of it in one file that loads nothing
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 /// `firstfin generate`

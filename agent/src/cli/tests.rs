@@ -243,3 +243,17 @@ fn a_change_that_cannot_be_is_refused_with_one_that_can() {
     }
     refusal("what-if --pool 1");
 }
+
+#[test]
+fn a_page_can_be_had_of_every_session() {
+    let html = |line: &str| match parse(line).unwrap().command {
+        Command::Report(it) => it.html,
+        Command::Replay(it) => it.html,
+        Command::Demo(it) => it.html,
+        other => panic!("{other:?}"),
+    };
+    for line in ["report --html a/page.html", "replay x.ffrec --html a/page.html", "demo --html a/page.html"] {
+        assert_eq!(html(line), Some("a/page.html".into()), "{line}");
+    }
+    assert_eq!(html("report"), None);
+}

@@ -4,6 +4,7 @@ mod demo;
 mod doctor;
 mod generate;
 mod history;
+mod page;
 mod record;
 mod replay;
 mod report;

@@ -9,11 +9,13 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 
-use super::{exit_code, report};
+use super::{exit_code, page, report};
 use crate::{
     cli::{self, Global},
+    course::Course,
     output::json,
     recording,
+    state::{Input, State},
 };
 
 pub(super) fn run(global: &Global, args: &cli::Replay) -> anyhow::Result<ExitCode> {
@@ -21,7 +23,20 @@ pub(super) fn run(global: &Global, args: &cli::Replay) -> anyhow::Result<ExitCod
         redact(&args.file, copy)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let report = recording::replay(open(&args.file)?).with_context(|| format!("replay {}", args.file.display()))?;
+    let page = page::create(args.html.as_deref())?;
+    let mut course = page.is_some().then(Course::default);
+    let mut hear = |state: &State, input: &Input| {
+        if let Some(course) = &mut course {
+            course.hear(state, input);
+        }
+    };
+    let played =
+        recording::play(open(&args.file)?, &mut hear).with_context(|| format!("replay {}", args.file.display()))?;
+    if let Some(course) = &mut course {
+        course.end(&played.state, &played.census, &played.facts);
+    }
+    let report = played.report();
+    page::write(page, &report, &played, course.as_ref())?;
     report::print(&report, args.format, json::Layout::Document, &report::options(global, usize::from(args.top)))?;
     Ok(exit_code(&report, args.fail_on))
 }

@@ -14,7 +14,7 @@ use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::Instant;
 
-use super::{Interrupt, exit_code, settings};
+use super::{Interrupt, exit_code, page, settings};
 use crate::{
     cli::{self, Format, Global},
     output::{self, json, text},
@@ -25,8 +25,12 @@ use crate::{
 
 pub(super) async fn run(global: &Global, args: &cli::Report) -> anyhow::Result<ExitCode> {
     let recording = create_recording(args.record.as_deref(), false)?;
+    let page = page::create(args.html.as_deref())?;
     let mut interrupt = Interrupt::listen()?;
-    let mut session = Session::start(&settings(global, Detail::Report, Filter::default()), recording)?;
+    let mut session = Session::start(&settings(global, detail(page.is_some()), Filter::default()), recording)?;
+    if page.is_some() {
+        session.follow();
+    }
     let layout = if args.interval.is_some() { json::Layout::Line } else { json::Layout::Document };
     let options = options(global, usize::from(args.top));
     let end = Instant::now() + args.duration;
@@ -42,12 +46,19 @@ pub(super) async fn run(global: &Global, args: &cli::Report) -> anyhow::Result<E
         progress.finish_and_clear();
         let is_last = interrupt.came() || end <= Instant::now();
         if is_last {
-            let report = session.finish(interrupt.came()).await?;
+            let (played, course) = session.end(interrupt.came()).await?;
+            let report = played.report();
+            page::write(page, &report, &played, course.as_ref())?;
             print(&report, args.format, layout, &options)?;
             return Ok(exit_code(&report, args.fail_on));
         }
         print(&session.report().await?, args.format, layout, &options)?;
     }
+}
+
+/// A page shows what a report does not need: connections that the other side closed first.
+pub(super) const fn detail(has_page: bool) -> Detail {
+    if has_page { Detail::Ends } else { Detail::Report }
 }
 
 pub(super) fn create_recording(path: Option<&Path>, is_redacted: bool) -> anyhow::Result<Option<Destination>> {

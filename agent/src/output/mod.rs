@@ -1,13 +1,15 @@
-//! What leaves the program: the report as text and as JSON, events as lines of either.
+//! What leaves the program: the report as text, as JSON and as a page, events as lines of either.
 //!
-//! Everything here but [`write_stdout`] and the two functions that look at the terminal is pure: a report in, a string
+//! Everything here but [`write_stdout`], [`NewFile`] and the two functions that look at the terminal is pure: a report in, a string
 //! out. What it says comes from the report alone. Text that came from outside was made safe to print where it entered
 //! (`model::Name`), so nothing is escaped here a second time.
 
 mod clock;
 pub mod csv;
+mod file;
 #[cfg(test)]
 pub(crate) mod fixtures;
+pub mod html;
 pub mod json;
 pub mod lines;
 pub mod text;
@@ -17,7 +19,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use clap::ColorChoice;
 
-pub use self::clock::Clock;
+pub use self::{clock::Clock, file::NewFile};
 
 /// Why output ended.
 #[derive(Debug, thiserror::Error)]

@@ -19,6 +19,7 @@ use tokio::{
 
 use self::{counted::Counted, holders::Found, window::Walk};
 use crate::{
+    course::Course,
     kernel::{
         Losses, Programs, Settings, StartError,
         census::{self, boottime},
@@ -101,6 +102,7 @@ pub struct Session {
     state: State,
     procfs: Procfs,
     recording: Option<recording::Writer>,
+    course: Option<Course>,
     started_at: jiff::Timestamp,
     /// When the window began
     window_at: jiff::Timestamp,
@@ -172,6 +174,7 @@ impl Session {
                 .map(|to| recording::Writer::begin(to, started))
                 .transpose()
                 .map_err(|error| setup_failed("the recording cannot be written", &error))?,
+            course: None,
             started_at,
             window_at: started_at,
             told: Counted::default(),
@@ -232,6 +235,11 @@ impl Session {
         &self.state
     }
 
+    /// Keeps the course of the session from now on: right after its beginning, it is that of the whole session.
+    pub fn follow(&mut self) {
+        self.course = Some(Course::default());
+    }
+
     /// Observes until `until` is done, telling `sink` of every event.
     ///
     /// # Errors
@@ -272,6 +280,9 @@ impl Session {
 
     fn feed(&mut self, input: Input) {
         self.record(|recording| recording.input(&input));
+        if let Some(course) = &mut self.course {
+            course.hear(&self.state, &input);
+        }
         self.state.feed(input);
     }
 
@@ -353,7 +364,7 @@ impl Session {
             }
             _ => {}
         }
-        if self.recording.is_some() {
+        if self.recording.is_some() || self.course.is_some() {
             self.feed(Input::Event(event.clone()));
         } else {
             self.state.apply(event);

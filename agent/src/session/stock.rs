@@ -7,6 +7,7 @@ use tokio::{task::JoinHandle, time::Instant};
 
 use super::{Session, Unheard, counted::Counted};
 use crate::{
+    course::Course,
     kernel::{
         Losses,
         census::{self, boottime},
@@ -15,6 +16,7 @@ use crate::{
         sock_diag::DumpFilter,
     },
     model::{Census, Name, ProcessKey, Timestamp},
+    recording::Played,
     report::{Host, Report, SessionFacts, build, retain_relevant, sockets_to_name},
     state::Input,
 };
@@ -41,7 +43,15 @@ impl Session {
     ///
     /// # Errors
     /// The kernel's counters cannot be read, or the recording not be written.
-    pub async fn finish(mut self, interrupted: bool) -> anyhow::Result<Report> {
+    pub async fn finish(self, interrupted: bool) -> anyhow::Result<Report> {
+        Ok(self.end(interrupted).await?.0.report())
+    }
+
+    /// The same; what the report is made from, and the course of the session if it was [followed](Self::follow).
+    ///
+    /// # Errors
+    /// Those of [`finish`](Self::finish).
+    pub async fn end(mut self, interrupted: bool) -> anyhow::Result<(Played, Option<Course>)> {
         let mut census = self.take_stock().await?;
         let facts = self.facts(boottime(), &self.counted()?, &HashSet::new());
         let mut facts = SessionFacts { interrupted, ..facts };
@@ -49,7 +59,10 @@ impl Session {
         if let Some(recording) = self.recording.take() {
             recording.end(&census, &facts).context("write the recording")?;
         }
-        Ok(build(&self.state, &census, &facts))
+        if let Some(course) = &mut self.course {
+            course.end(&self.state, &census, &facts);
+        }
+        Ok((Played { state: self.state, census, facts }, self.course))
     }
 
     /// Takes in what has come, takes a census, and takes in what came meanwhile.

@@ -1,6 +1,9 @@
 //! What the state answers: whose a row of a dump is, what went wrong and how often, what became of connections.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use super::{
     State, Turnover,
@@ -9,8 +12,8 @@ use super::{
     turnover::Owner,
 };
 use crate::model::{
-    Census, Connection, HeldOptions, Leaving, Netns, NetnsCensus, OpenKind, Process, ProcessKey, RefusedCall,
-    SocketRow, TimeWaitEvent, TimeWaitSubstate, Timestamp,
+    Census, Connection, Ending, HeldOptions, Leaving, Netns, NetnsCensus, OpenKind, Process, ProcessKey, RefusedCall,
+    SocketRow, TimeWaitEvent, TimeWaitSubstate, Timestamp, Transition,
 };
 
 /// What the age of a row may be wrong by: the kernel counts it in jiffies, and a dump takes its time.
@@ -119,6 +122,25 @@ impl State {
         self.process(self.turnover.owner(owner).process()?)
     }
 
+    /// The process on this side of a connection that ends with this transition, before it is taken in: who ended its
+    /// sending side or, of one that left no timewait socket, who connected or served it otherwise. None if it is nobody's
+    /// that is known.
+    #[must_use]
+    pub fn owner_of_end(&self, transition: &Transition) -> Option<ProcessKey> {
+        let older = if transition.is_older() { self.older.get(&transition.connection) } else { None };
+        let owner = self.owner(transition, older.and_then(|older| older.owner));
+        match transition.ending()? {
+            Ending::TimeWait { .. } | Ending::TimeWaitRefused { .. } => owner.process(),
+            _ => self.holder_of(owner, transition, self.opened(transition, older)),
+        }
+    }
+
+    /// Timewait sockets from before the session that are not known to have left.
+    #[must_use]
+    pub fn older_timewait(&self) -> u64 {
+        self.older.timewait() as u64
+    }
+
     /// Every process a report can name.
     #[must_use]
     pub fn mentioned(&self) -> HashSet<ProcessKey> {
@@ -162,6 +184,18 @@ impl State {
         let mut turnover = self.turnover.clone();
         self.ledger.each_gone(census, |owner| turnover.left(owner, Leaving::Unseen));
         turnover
+    }
+
+    /// How many of the timewait sockets that were seen to enter and not to leave a census does not show, by process.
+    #[must_use]
+    pub fn not_shown(&self, census: &Census) -> HashMap<ProcessKey, u64> {
+        let mut counts = HashMap::new();
+        self.ledger.each_not_shown(census, |owner| {
+            if let Some(key) = self.turnover.owner(owner).process() {
+                *counts.entry(key).or_default() += 1;
+            }
+        });
+        counts
     }
 
     /// Refused bind() and listen().

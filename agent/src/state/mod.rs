@@ -28,7 +28,7 @@ use self::{
     failures::{ConnectKey, HoldersSeen, Place, RefusedKey, RefusedTally, RejectedSynKey, ResetKey, Tally},
     ledger::{Entry, Ledger},
     listeners::Listeners,
-    older::Older,
+    older::{Older, OlderSocket},
     ports::PortHistory,
     processes::{Place as ProcessPlace, Processes},
     turnover::{Owner, OwnerId},
@@ -196,8 +196,7 @@ impl State {
             return;
         }
         let older = if transition.is_older() { self.older.take(connection) } else { None };
-        let is_served = || self.listeners.serves(connection.netns, connection.local).then_some(OpenKind::Passive);
-        let opened = transition.opened.or(older.map(|older| older.opened)).or_else(is_served);
+        let opened = self.opened(transition, older);
         // The ports of the others are none that connect() chose here.
         if opened == Some(OpenKind::Active) && connection.local.port() != 0 {
             let has_entered = matches!(ending, Ending::TimeWait { .. });
@@ -270,6 +269,13 @@ impl State {
             Owner::Lost => OwnerId::LOST,
             Owner::ClosedBefore => OwnerId::CLOSED_BEFORE,
         }
+    }
+
+    /// Which way a connection was opened, as far as that is known.
+    fn opened(&self, transition: &Transition, older: Option<OlderSocket>) -> Option<OpenKind> {
+        let connection = &transition.connection;
+        let is_served = || self.listeners.serves(connection.netns, connection.local).then_some(OpenKind::Passive);
+        transition.opened.or(older.map(|older| older.opened)).or_else(is_served)
     }
 
     /// Whose the end of a connection is: who ended its sending side, else who opened it.

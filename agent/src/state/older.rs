@@ -114,10 +114,22 @@ impl Older {
         Some(socket)
     }
 
+    /// What is known of a connection.
+    #[must_use]
+    pub(super) fn get(&self, connection: &Connection) -> Option<OlderSocket> {
+        self.sockets.get(connection).copied()
+    }
+
     /// Who had it open, if it was one process.
     #[must_use]
     pub(super) fn owner(&self, connection: &Connection) -> Option<ProcessKey> {
         self.sockets.get(connection)?.owner
+    }
+
+    /// Timewait sockets from before the session that are not known to have left.
+    #[must_use]
+    pub(super) fn timewait(&self) -> usize {
+        self.timewait.len()
     }
 
     /// Whether a timewait socket with these endpoints was there before the session.

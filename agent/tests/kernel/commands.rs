@@ -144,16 +144,23 @@ impl Drop for Recording {
     }
 }
 
-/// Every mistake of the demo, from its recording: the same report to the last number.
+/// Every mistake of the demo, from its recording: the same report to the last number, and the same page to the last byte.
 fn replay_gives_the_report_of_the_session() -> Outcome {
     let _alone = alone();
     let recording = Recording::new("demo");
-    let output = firstfin(&["demo", "--format", "json", "--record", recording.path()?]).output()?;
+    let (live_page, page) = (Recording::new("demo-live-page"), Recording::new("demo-page"));
+    let output =
+        firstfin(&["demo", "--format", "json", "--record", recording.path()?, "--html", live_page.path()?]).output()?;
     let said = String::from_utf8_lossy(&output.stderr);
     let live: Report =
         serde_json::from_slice(&output.stdout).map_err(|error| format!("{error}; {}: {said}", output.status))?;
     assert!(live.findings.iter().any(|finding| finding.id == "BindConflict"), "{:#?}", live.findings);
     assert_eq!(recording.replay()?, live);
+    let output = firstfin(&["replay", recording.path()?, "--html", page.path()?]).output()?;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let (live_page, page) = (fs::read_to_string(&live_page.0)?, fs::read_to_string(&page.0)?);
+    assert!(live_page.contains("cannot connect to 127.0.0.1:6379"), "{live_page}");
+    assert!(live_page == page, "the page of the recording is another one");
     Ok(())
 }
 

@@ -119,7 +119,7 @@ _firstfin() {
             return 0
             ;;
         firstfin__subcmd__demo)
-            opts="-v -h --format --fail-on --record --color --verbose --ring-size --max-rung --max-sockets --help"
+            opts="-v -h --format --fail-on --record --html --color --verbose --ring-size --max-rung --max-sockets --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -134,6 +134,10 @@ _firstfin() {
                     return 0
                     ;;
                 --record)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --html)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -483,7 +487,7 @@ _firstfin() {
             return 0
             ;;
         firstfin__subcmd__replay)
-            opts="-v -h --redact --format --fail-on --top --color --verbose --ring-size --max-rung --max-sockets --help"
+            opts="-v -h --format --fail-on --top --html --color --verbose --ring-size --max-rung --max-sockets --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -502,6 +506,10 @@ _firstfin() {
                     return 0
                     ;;
                 --top)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --html)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -529,7 +537,7 @@ _firstfin() {
             return 0
             ;;
         firstfin__subcmd__report)
-            opts="-v -h --duration --interval --format --fail-on --top --record --color --verbose --ring-size --max-rung --max-sockets --help"
+            opts="-v -h --duration --interval --format --fail-on --top --record --html --color --verbose --ring-size --max-rung --max-sockets --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -556,6 +564,10 @@ _firstfin() {
                     return 0
                     ;;
                 --record)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --html)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

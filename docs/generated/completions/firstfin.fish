@@ -100,6 +100,7 @@ warning\t'Will hurt if it goes on'
 critical\t'Hurts now'"
 complete -c firstfin -n "__fish_firstfin_using_subcommand report" -l top -d 'How many entries of each list to show' -r
 complete -c firstfin -n "__fish_firstfin_using_subcommand report" -l record -d 'Write what was observed to this file, too: a recording for `firstfin replay`' -r -F
+complete -c firstfin -n "__fish_firstfin_using_subcommand report" -l html -d 'Write the report as a page to this file, too: charts over time, and all of it in one file that loads nothing' -r -F
 complete -c firstfin -n "__fish_firstfin_using_subcommand report" -l color -d 'Use colours' -r -f -a "auto\t''
 always\t''
 never\t''"
@@ -130,6 +131,7 @@ complete -c firstfin -n "__fish_firstfin_using_subcommand replay" -l fail-on -d 
 warning\t'Will hurt if it goes on'
 critical\t'Hurts now'"
 complete -c firstfin -n "__fish_firstfin_using_subcommand replay" -l top -d 'How many entries of each list to show' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand replay" -l html -d 'Write the report as a page to this file, too: charts over time, and all of it in one file that loads nothing' -r -F
 complete -c firstfin -n "__fish_firstfin_using_subcommand replay" -l color -d 'Use colours' -r -f -a "auto\t''
 always\t''
 never\t''"
@@ -211,6 +213,7 @@ complete -c firstfin -n "__fish_firstfin_using_subcommand demo" -l fail-on -d 'E
 warning\t'Will hurt if it goes on'
 critical\t'Hurts now'"
 complete -c firstfin -n "__fish_firstfin_using_subcommand demo" -l record -d 'Write what was observed to this file, too: a recording for `firstfin replay`' -r -F
+complete -c firstfin -n "__fish_firstfin_using_subcommand demo" -l html -d 'Write the report as a page to this file, too: charts over time, and all of it in one file that loads nothing' -r -F
 complete -c firstfin -n "__fish_firstfin_using_subcommand demo" -l color -d 'Use colours' -r -f -a "auto\t''
 always\t''
 never\t''"

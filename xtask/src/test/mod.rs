@@ -3,6 +3,7 @@
 //! cargo runs the tests, this reads along: what was not run must be seen, and the kernel tests need root while building
 //! does not. Nothing is judged here, cargo's exit status and the harnesses' own counts are.
 
+mod browser;
 mod servers;
 mod targets;
 
@@ -43,6 +44,7 @@ pub(crate) fn test(filter: Option<&str>) -> Result<ExitCode> {
     }
 
     let servers = servers::bring();
+    let browser = browser::bring();
     section("build");
     let mut built = Vec::new();
     let status = read_along(cargo_test()?.arg("--no-run"), |line| built.extend(targets::integration_test(line)))?;
@@ -58,6 +60,7 @@ pub(crate) fn test(filter: Option<&str>) -> Result<ExitCode> {
         unprivileged.args(["--test", &target.name]);
     }
     servers.lend(&mut unprivileged);
+    browser.lend(&mut unprivileged);
     let mut groups = vec![
         group("unprivileged tests", unprivileged, filter)?,
         group("documentation tests", with(cargo_test()?, &["--doc"]), filter)?,

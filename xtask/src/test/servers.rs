@@ -34,7 +34,7 @@ test "$(id -u)" = 0 || map=--map-root-user
 "#;
 
 /// What the tests are told.
-pub(super) struct Servers(Vec<(&'static str, String)>);
+pub(super) struct Servers(pub(super) Vec<(&'static str, String)>);
 
 /// Brings them, if they are not there yet.
 pub(super) fn bring() -> Servers {

@@ -8,11 +8,11 @@ mod workload;
 
 use std::process::ExitCode;
 
-use agent_ebpf::{Detail, Filter};
+use agent_ebpf::Filter;
 use anyhow::Context as _;
 
 use self::workload::Workload;
-use super::{Interrupt, exit_code, report, settings};
+use super::{Interrupt, exit_code, page, report, settings};
 use crate::{
     cli::{self, Global},
     output::json,
@@ -26,8 +26,12 @@ const TOP: usize = 10;
 
 pub(super) async fn run(global: &Global, args: &cli::Demo) -> anyhow::Result<ExitCode> {
     let recording = report::create_recording(args.record.as_deref(), false)?;
+    let page = page::create(args.html.as_deref())?;
     let mut interrupt = Interrupt::listen()?;
-    let mut session = Session::start(&settings(global, Detail::Report, Filter::default()), recording)?;
+    let mut session = Session::start(&settings(global, report::detail(page.is_some()), Filter::default()), recording)?;
+    if page.is_some() {
+        session.follow();
+    }
     let started = tokio::task::spawn_blocking(Workload::run);
     // The processes that stay are held until the report is made: with the last one, a namespace and its sockets go.
     let mut unheard = Unheard;
@@ -35,8 +39,10 @@ pub(super) async fn run(global: &Global, args: &cli::Demo) -> anyhow::Result<Exi
         done = session.observe(started, &mut unheard) => Some(done?.context("run the workload")??),
         () = interrupt.first() => None,
     };
-    let report = session.finish(interrupt.came()).await?;
+    let (played, course) = session.end(interrupt.came()).await?;
     drop(workload);
+    let report = played.report();
+    page::write(page, &report, &played, course.as_ref())?;
     report::print(&report, args.format, json::Layout::Document, &report::options(global, TOP))?;
     Ok(exit_code(&report, args.fail_on))
 }

@@ -52,7 +52,7 @@ fn bind_failures(page: &mut Page, all: &[BindFailure], context: Context) {
     }
 }
 
-fn bind_failure(it: &BindFailure) -> String {
+pub(in crate::output) fn bind_failure(it: &BindFailure) -> String {
     let call = match it.call {
         Call::Bind => "bind()",
         Call::Listen => "listen()",
@@ -64,7 +64,7 @@ fn bind_failure(it: &BindFailure) -> String {
     format!("{process}: {call} to {local}: {}{}, {times}{by}", it.error, words::bind_error(it.errno))
 }
 
-pub(super) fn holder(it: &Holder, context: Context) -> String {
+pub(in crate::output) fn holder(it: &Holder, context: Context) -> String {
     let kind = words::holder(it.kind);
     let what = match &it.remote {
         Some(remote) => format!("{kind} {} -> {remote}", it.local),
@@ -86,7 +86,7 @@ pub(super) fn holder(it: &Holder, context: Context) -> String {
 }
 
 /// Where the process belongs, and in which namespace its socket is.
-fn below(process: Option<&ProcessInfo>, netns: Netns, context: Context) -> Vec<String> {
+pub(in crate::output) fn below(process: Option<&ProcessInfo>, netns: Netns, context: Context) -> Vec<String> {
     // The namespace of the process and that of its socket may differ; the socket's is the one that counts.
     let place = process.map(|it| words::place(it, false)).filter(|place| !place.is_empty());
     let netns = context.with_netns.then(|| format!("netns {netns}"));
@@ -110,7 +110,7 @@ fn connect_failures(page: &mut Page, all: &[ConnectFailures], context: Context) 
     }
 }
 
-fn cause(it: &ConnectFailures) -> String {
+pub(in crate::output) fn cause(it: &ConnectFailures) -> String {
     let words = words::connect_failure(it.cause);
     match (it.cause, it.error.as_str()) {
         (ConnectFailure::Other, error) if !error.is_empty() => error.to_owned(),

@@ -4,14 +4,14 @@
 //! what is wrong, and does not spend a line on what is not there. The verdict stands once more at the very end, which
 //! is what a terminal shows after a long report. The text is for people and may change; scripts use the JSON form.
 
-mod failures;
+pub(super) mod failures;
 mod history;
 mod layout;
-mod ports;
-mod session;
+pub(super) mod ports;
+pub(super) mod session;
 #[cfg(test)]
 mod tests;
-mod time_wait;
+pub(super) mod time_wait;
 mod what_if;
 mod why;
 
@@ -57,22 +57,22 @@ pub fn render(report: &Report, options: &Options) -> String {
 
 /// What every part needs to know.
 #[derive(Clone, Copy, Debug)]
-struct Context {
+pub(super) struct Context {
     /// How many entries of each list to show
-    top: usize,
+    pub(super) top: usize,
     /// There is more than one network namespace: it has to be said which one is meant
-    with_netns: bool,
+    pub(super) with_netns: bool,
 }
 
 impl Context {
     /// What is said after the shown part of a list, of which `omitted` were left out before.
-    fn more(self, listed: usize, omitted: u64) -> Option<String> {
+    pub(super) fn more(self, listed: usize, omitted: u64) -> Option<String> {
         let hidden = u64::try_from(listed.saturating_sub(self.top)).unwrap_or(u64::MAX).saturating_add(omitted);
         (hidden > 0).then(|| format!("and {hidden} more"))
     }
 }
 
-fn has_many_namespaces(report: &Report) -> bool {
+pub(super) fn has_many_namespaces(report: &Report) -> bool {
     let time_wait = report.time_wait.namespaces.iter().map(|it| it.netns);
     let binds = report.bind_failures.iter().map(|it| it.netns);
     let connects = report.connect_failures.iter().map(|it| it.netns);
@@ -103,6 +103,11 @@ fn verdict(page: &mut Page, report: &Report) {
         page.styled("Verdict: no findings", Style::new().bold().green(), &format!("{limits}."));
         return;
     };
+    page.styled("Verdict:", style(worst), &format!(" {}.", found(report)));
+}
+
+/// `1 critical (BindConflict), 2 warning (HardClose)`; empty if nothing was found.
+pub(super) fn found(report: &Report) -> String {
     let parts: Vec<_> = [Severity::Critical, Severity::Warning, Severity::Info]
         .into_iter()
         .filter_map(|severity| {
@@ -113,7 +118,7 @@ fn verdict(page: &mut Page, report: &Report) {
             (!ids.is_empty()).then(|| format!("{} {} ({})", ids.len(), words::severity(severity), names.join(", ")))
         })
         .collect();
-    page.styled("Verdict:", style(worst), &format!(" {}.", parts.join(", ")));
+    parts.join(", ")
 }
 
 fn finding(page: &mut Page, finding: &Finding) {

@@ -47,7 +47,7 @@ fn is_worth_a_line(it: &PortUse) -> bool {
     it.peak_used > 0 && it.peak_used.saturating_mul(ONE_IN) >= it.usable || !lasts
 }
 
-fn is_poisoned(it: &NetnsPorts) -> bool {
+pub(in crate::output) fn is_poisoned(it: &NetnsPorts) -> bool {
     let poisoned = it.poisoned.unwrap_or_default();
     poisoned > 0 && poisoned.saturating_mul(ONE_IN) >= poisoned + it.usable.unwrap_or_default()
 }
@@ -87,7 +87,7 @@ fn row(it: &PortUse, context: Context) -> Row {
     Row { cells, below }
 }
 
-fn user(it: &PortUser) -> String {
+pub(in crate::output) fn user(it: &PortUser) -> String {
     let name = words::process_or_unknown(it.process.as_ref());
     match (it.live, it.time_wait) {
         (live, 0) => format!("{name} ({live} live)"),
@@ -96,7 +96,7 @@ fn user(it: &PortUser) -> String {
     }
 }
 
-fn forecast(it: &PortForecast) -> String {
+pub(in crate::output) fn forecast(it: &PortForecast) -> String {
     let range = match (it.seconds_soonest, it.seconds_latest) {
         (Some(soonest), Some(latest)) => format!(" ({soonest:.0} to {latest:.0} s)"),
         (Some(soonest), None) => format!(" ({soonest:.0} s or never)"),
@@ -120,7 +120,7 @@ fn poisoned(page: &mut Page, it: &NetnsPorts, context: Context) {
     }
 }
 
-fn holder(it: &PoisonedBy) -> String {
+pub(in crate::output) fn holder(it: &PoisonedBy) -> String {
     let kind = match it.kind {
         HolderKind::Listener => "listener",
         _ => "bound socket",

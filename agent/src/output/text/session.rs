@@ -31,7 +31,7 @@ pub(super) fn render(page: &mut Page, report: &Report, context: Context) {
 const BETWEEN_REASONS: &str = "; ";
 
 /// Why rungs were not taken (`no fentry: ...`), as far as it is the same for several things: said once for all of them.
-fn shared_reasons(hooks: &[Hook]) -> Vec<&str> {
+pub(in crate::output) fn shared_reasons(hooks: &[Hook]) -> Vec<&str> {
     let all: Vec<_> = hooks.iter().flat_map(|hook| hook.reason.split(BETWEEN_REASONS)).collect();
     let mut shared = Vec::new();
     for reason in &all {
@@ -44,7 +44,7 @@ fn shared_reasons(hooks: &[Hook]) -> Vec<&str> {
 }
 
 /// What was observed by which means; things of which the same is to be said stand together.
-fn observed(hooks: &[Hook], shared: &[&str]) -> Vec<String> {
+pub(in crate::output) fn observed(hooks: &[Hook], shared: &[&str]) -> Vec<String> {
     let mut groups: Vec<(Vec<&str>, String)> = Vec::new();
     for hook in hooks {
         let own: Vec<_> =
@@ -60,7 +60,7 @@ fn observed(hooks: &[Hook], shared: &[&str]) -> Vec<String> {
 }
 
 /// Nothing was lost, and everything could be looked at.
-pub(super) fn is_complete(report: &Report) -> bool {
+pub(in crate::output) fn is_complete(report: &Report) -> bool {
     let session = &report.session;
     let events = &session.events;
     events.lost == 0
@@ -71,7 +71,7 @@ pub(super) fn is_complete(report: &Report) -> bool {
         && session.hooks.iter().all(|hook| hook.rung != "none")
 }
 
-fn events(events: &Events) -> Vec<String> {
+pub(in crate::output) fn events(events: &Events) -> Vec<String> {
     let kinds = &events.lost_by_kind;
     let lost: Vec<_> = [
         (kinds.transitions, "of connections"),
@@ -97,7 +97,7 @@ fn events(events: &Events) -> Vec<String> {
     lines
 }
 
-fn attributed(report: &Report) -> String {
+pub(in crate::output) fn attributed(report: &Report) -> String {
     let all = &report.time_wait;
     let known = all.total.saturating_sub(all.unattributed);
     match (all.total, all.unattributed) {

@@ -29,7 +29,7 @@ pub(super) fn render(page: &mut Page, report: &Report, context: Context) {
     namespaces(page, &all.namespaces, context);
 }
 
-fn summary(all: &TimeWait, duration_s: f64) -> String {
+pub(in crate::output) fn summary(all: &TimeWait, duration_s: f64) -> String {
     let now = match (all.total, all.fin_wait2) {
         (0, _) => "no timewait sockets now".to_owned(),
         (total, 0) => format!("{} now", words::count(total, "timewait socket")),
@@ -86,7 +86,7 @@ fn row(it: &ProcessTimeWait, context: Context) -> Row {
 }
 
 /// What became of those that entered and are not there now. Only reasons: that sockets are gone shows in the numbers.
-fn turnover(it: &ProcessTimeWait) -> Option<String> {
+pub(in crate::output) fn turnover(it: &ProcessTimeWait) -> Option<String> {
     let mut parts: Vec<String> =
         (it.overflowed > 0).then(|| format!("{} refused by tcp_max_tw_buckets", it.overflowed)).into_iter().collect();
     let seen = it.left.iter().filter(|(why, _)| **why != Leaving::Unseen);
@@ -97,7 +97,7 @@ fn turnover(it: &ProcessTimeWait) -> Option<String> {
 /// Three say where the mass goes; the JSON form has more.
 const DESTINATIONS: usize = 3;
 
-fn destinations(it: &ProcessTimeWait) -> Option<String> {
+pub(in crate::output) fn destinations(it: &ProcessTimeWait) -> Option<String> {
     let shown: Vec<_> = it.destinations.iter().take(DESTINATIONS).map(destination).collect();
     if shown.is_empty() {
         return None;
@@ -120,7 +120,7 @@ fn destination(it: &Destination) -> String {
     }
 }
 
-fn reasons(reasons: &UnattributedReasons) -> Vec<String> {
+pub(in crate::output) fn reasons(reasons: &UnattributedReasons) -> Vec<String> {
     [
         (reasons.before_session, "there before the session began: the kernel keeps no owner"),
         (reasons.closing_before_session, "began to close before the session began"),
@@ -177,7 +177,7 @@ fn namespace(it: &NetnsTimeWait, has_overflow: bool) -> Row {
 }
 
 /// `12.5%`, rounded down, so that only all of it is 100%; `-` where there is no whole to be a part of.
-pub(super) fn percent(part: u64, whole: u64) -> String {
+pub(in crate::output) fn percent(part: u64, whole: u64) -> String {
     match part.saturating_mul(1000).checked_div(whole) {
         Some(permille) => format!("{}.{}%", permille / 10, permille % 10),
         None => "-".to_owned(),

@@ -185,6 +185,21 @@ impl Ledger {
         }
     }
 
+    /// Tells whose those are that the census does not show, also of namespaces that it neither looked into nor knows to be
+    /// there: with them, their sockets went.
+    pub(super) fn each_not_shown(&self, census: &Census, mut not_shown: impl FnMut(OwnerId)) {
+        let shown = Shown::by(census, self);
+        let unreachable: Vec<Netns> = census.unreachable.iter().map(|(netns, _)| *netns).collect();
+        let v4 = self.v4.iter().map(|(place, key, entry)| (key.netns(), entry, shown.v4.contains(place)));
+        let v6 = self.v6.iter().map(|(place, key, entry)| (key.netns(), entry, shown.v6.contains(place)));
+        for (netns, entry, is_shown) in v4.chain(v6) {
+            let is_gone_with_it = !shown.dumped.contains_key(&netns) && !unreachable.contains(&netns);
+            if shown.lacks(netns, &entry, is_shown) || is_gone_with_it && entry.entered < census.at {
+                not_shown(entry.owner);
+            }
+        }
+    }
+
     /// Tells whose each entry is.
     #[cfg(test)]
     pub(super) fn each(&self, mut owner: impl FnMut(OwnerId)) {
