@@ -29,7 +29,7 @@ use firstfin::{
 use libtest_mimic::{Arguments, Completion, Trial};
 
 fn main() -> ExitCode {
-    let plain: [(&str, fn()); 8] = [
+    let plain: [(&str, fn()); 10] = [
         ("every_part_says_what_the_recording_holds", content::every_part_says_what_the_recording_holds),
         ("names_are_text_and_never_markup", content::names_are_text_and_never_markup),
         ("the_same_recording_gives_the_same_bytes", content::the_same_recording_gives_the_same_bytes),
@@ -37,6 +37,8 @@ fn main() -> ExitCode {
         ("the_command_writes_it_for_its_owner", content::the_command_writes_it_for_its_owner),
         ("a_long_session_of_many_processes_stays_small", synthetic::a_long_session_of_many_processes_stays_small),
         ("the_timeline_ends_with_the_report", synthetic::the_timeline_ends_with_the_report),
+        ("what_a_census_does_not_show_is_not_counted", synthetic::what_a_census_does_not_show_is_not_counted),
+        ("processes_beyond_the_limit_are_counted_together", synthetic::processes_beyond_the_limit_are_counted_together),
         ("a_session_of_any_length_takes_the_same_room", synthetic::a_session_of_any_length_takes_the_same_room),
     ];
     let mut trials: Vec<_> = plain.map(|(name, body)| Trial::test(name, move || Ok(body()))).into_iter().collect();

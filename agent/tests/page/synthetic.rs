@@ -8,7 +8,7 @@ use std::{
 };
 
 use firstfin::{
-    course::{Course, MAX_POINTS},
+    course::{Course, MAX_POINTS, MAX_PROCESSES},
     model::{
         Census, Connection, Event, Leaving, Name, Netns, NetnsCensus, OpenKind, ProcessKey, SocketFacts, SocketHolders,
         SocketId, SocketRow, Task, TcpState, TimeWaitChange, TimeWaitEvent, TimeWaitId, TimeWaitMade, TimeWaitSubstate,
@@ -158,5 +158,72 @@ pub(super) fn a_session_of_any_length_takes_the_same_room() {
         let second = 8 * place as u64;
         assert_eq!(timeline.columns()[0].at(place), second.min(LASTS), "at {second} s");
         assert_eq!(point.entered, 3 * second);
+    }
+}
+
+/// A session of twenty seconds in which each process closes some connections at its beginning, and a census at ten seconds.
+fn with_census(connections: &[u64], census: Census) -> Course {
+    let mut state = State::new(Timestamp(BEGIN), Limits::default());
+    let mut course = Course::default();
+    let mut feed = |input: Input| {
+        course.hear(&state, &input);
+        state.feed(input);
+    };
+    feed(Input::Begin { census: Census::default(), holders: SocketHolders::default() });
+    let mut id = 0;
+    for (process, count) in (0..).zip(connections) {
+        for number in 0..*count {
+            id += 1;
+            let at = Timestamp(BEGIN + SECOND / 2 + id);
+            feed(Input::Event(enters(&task(process), connection(process, number), id, at)));
+        }
+    }
+    feed(Input::Census(Census { at: Timestamp(BEGIN + 10 * SECOND), ..census }));
+    let facts = SessionFacts { duration: Duration::from_secs(20), ..SessionFacts::default() };
+    course.end(&state, &Census { at: Timestamp(BEGIN + 20 * SECOND), ..Census::default() }, &facts);
+    course
+}
+
+fn all_at(course: &Course, point: usize) -> u64 {
+    let columns = course.timeline.columns().iter().map(|column| column.at(point));
+    columns.sum::<u64>() + course.timeline.others().at(point)
+}
+
+/// Where leaving is not observed, a census is what tells.
+pub(super) fn what_a_census_does_not_show_is_not_counted() {
+    // The namespace is not among those that are there any more, and with it went its sockets.
+    let gone = with_census(&[30, 12], Census::default());
+    assert_eq!([0, 1, 9, 11, 19].map(|point| all_at(&gone, point)), [0, 42, 42, 0, 0]);
+    // It is there, and could not be looked into: nothing is known of it, so nothing is taken away.
+    let unreachable = vec![(NETNS, "Permission denied".to_owned())];
+    let unseen = with_census(&[30, 12], Census { unreachable, ..Census::default() });
+    assert_eq!([0, 1, 9, 11, 19].map(|point| all_at(&unseen, point)), [0, 42, 42, 42, 42]);
+    // It was looked into, and shows some of them still.
+    let mut namespace = NetnsCensus { netns: NETNS, at: Timestamp(BEGIN + 10 * SECOND), ..NetnsCensus::default() };
+    for number in 0..7 {
+        namespace.rows.push(&SocketRow {
+            connection: connection(0, number),
+            state: TcpState::TimeWait,
+            time_wait_left: Some(Duration::from_secs(50)),
+            inode: None,
+            uid: 0,
+            silent_for: None,
+        });
+    }
+    let some = with_census(&[30, 12], Census { namespaces: vec![namespace], ..Census::default() });
+    assert_eq!([1, 9, 11, 19].map(|point| all_at(&some, point)), [42, 42, 7, 7]);
+    assert_eq!(some.timeline.counted()[1], (Timestamp(BEGIN + 10 * SECOND), 7));
+}
+
+pub(super) fn processes_beyond_the_limit_are_counted_together() {
+    let connections: Vec<u64> = (0..700).map(|process| process % 7 + 1).collect();
+    let unreachable = vec![(NETNS, "Permission denied".to_owned())];
+    let course = with_census(&connections, Census { unreachable, ..Census::default() });
+    assert_eq!(course.timeline.columns().len(), MAX_PROCESSES);
+    assert!(course.timeline.others().peak > 0);
+    let least = course.timeline.columns().iter().map(|column| column.peak).min();
+    assert_eq!(least, Some(2), "those with one connection, and some with two, have no column");
+    for point in [1, 5, 19] {
+        assert_eq!(all_at(&course, point), connections.iter().sum::<u64>(), "at {point}");
     }
 }

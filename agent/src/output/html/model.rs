@@ -297,9 +297,12 @@ pub(super) fn no_searches(report: &Report, is_observed: bool) -> String {
     let hook = report.session.hooks.iter().find(|hook| hook.observes == "connect() without a free port");
     match hook {
         Some(hook) => {
-            format!("not observed, because it takes fentry programs or kprobes; here: {} ({})", hook.rung, hook.reason)
+            format!(
+                "It was not observed, because it takes fentry programs or kprobes; here: {} ({})",
+                hook.rung, hook.reason
+            )
         }
-        None => "not observed, and the session does not say why".to_owned(),
+        None => "It was not observed, and the session does not say why".to_owned(),
     }
 }
 
