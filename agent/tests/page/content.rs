@@ -42,7 +42,7 @@ pub(super) fn every_part_says_what_the_recording_holds() {
     let sockets = worst.sockets.to_string();
     has(part(&page, "time-wait"), &[&name, &format!(">{sockets}</td>"), "class=\"area s0\" d=\"M", "127.0.0.1:5432"]);
     has(part(&page, "rates"), &["Connections per second", "class=\"line s0\" d=\"M", "Failures per second"]);
-    let exhausted = report.ports.destinations.iter().find(|it| it.used == it.usable).expect("the crawler's");
+    let exhausted = report.ports.destinations.iter().find(|it| it.used == it.usable).unwrap();
     has(part(&page, "ports"), &[&exhausted.remote, "gauge full", "none left", "64 of 64"]);
     has(
         part(&page, "failures"),
