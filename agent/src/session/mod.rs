@@ -235,7 +235,8 @@ impl Session {
         &self.state
     }
 
-    /// Keeps the course of the session from now on: right after its beginning, it is that of the whole session.
+    /// Keeps the course of the session from now on: right after its beginning, it is that of the whole session. Not for one
+    /// that is asked for [windows](Self::window), which count anew each time.
     pub fn follow(&mut self) {
         self.course = Some(Course::default());
     }
