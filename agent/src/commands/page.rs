@@ -14,7 +14,7 @@ pub(super) fn create(path: Option<&Path>) -> anyhow::Result<Option<NewFile>> {
     path.map(NewFile::create).transpose()
 }
 
-/// Writes the page, if one is asked for.
+/// Writes the page, if one is asked for. Where that fails, the report can be printed all the same.
 pub(super) fn write(
     file: Option<NewFile>,
     report: &Report,

@@ -36,8 +36,9 @@ pub(super) fn run(global: &Global, args: &cli::Replay) -> anyhow::Result<ExitCod
         course.end(&played.state, &played.census, &played.facts);
     }
     let report = played.report();
-    page::write(page, &report, &played, course.as_ref())?;
+    let written = page::write(page, &report, &played, course.as_ref());
     report::print(&report, args.format, json::Layout::Document, &report::options(global, usize::from(args.top)))?;
+    written?;
     Ok(exit_code(&report, args.fail_on))
 }
 

@@ -48,8 +48,9 @@ pub(super) async fn run(global: &Global, args: &cli::Report) -> anyhow::Result<E
         if is_last {
             let (played, course) = session.end(interrupt.came()).await?;
             let report = played.report();
-            page::write(page, &report, &played, course.as_ref())?;
+            let written = page::write(page, &report, &played, course.as_ref());
             print(&report, args.format, layout, &options)?;
+            written?;
             return Ok(exit_code(&report, args.fail_on));
         }
         print(&session.report().await?, args.format, layout, &options)?;

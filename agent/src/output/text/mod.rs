@@ -66,7 +66,7 @@ pub(super) struct Context {
 
 impl Context {
     /// What is said after the shown part of a list, of which `omitted` were left out before.
-    pub(super) fn more(self, listed: usize, omitted: u64) -> Option<String> {
+    fn more(self, listed: usize, omitted: u64) -> Option<String> {
         let hidden = u64::try_from(listed.saturating_sub(self.top)).unwrap_or(u64::MAX).saturating_add(omitted);
         (hidden > 0).then(|| format!("and {hidden} more"))
     }
