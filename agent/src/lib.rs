@@ -26,8 +26,7 @@
 //!
 //! `model` holds the words all of them share. `decode`, `rules`, `ports`, `state`, `course`, `report`, `analysis`,
 //! `what_if` and `why` know neither clock nor I/O: the same input gives the same output, which is what recordings, golden
-//! tests and property tests
-//! stand on.
+//! tests and property tests stand on.
 
 pub mod alert;
 pub mod analysis;
