@@ -21,6 +21,7 @@
 //! session   runs them: the only place with a clock and an event loop
 //! http      the daemon's endpoint
 //! serve     the daemon: rounds, outputs, signals
+//! top       the live view: what it knows and draws (pure), its terminal
 //! commands  one file a subcommand: wiring
 //! ```
 //!
@@ -49,5 +50,6 @@ pub mod rules;
 pub mod serve;
 pub mod session;
 pub mod state;
+pub mod top;
 pub mod what_if;
 pub mod why;

@@ -2,11 +2,13 @@
 
 use std::process::ExitCode;
 
+use env_logger::Target;
 use firstfin::{
     cli::{Cli, Command},
     commands::{self, BAD_CONFIGURATION, COULD_NOT_RUN},
     config::ConfigError,
     output,
+    top::terminal::Log,
 };
 use log::LevelFilter;
 
@@ -20,7 +22,13 @@ fn main() -> ExitCode {
         1 => LevelFilter::Info,
         _ => LevelFilter::Debug,
     };
-    env_logger::Builder::new().filter_level(level).format_target(false).init();
+    let mut logger = env_logger::Builder::new();
+    logger.filter_level(level).format_target(false);
+    // A line amid a view that fills the terminal would tear it.
+    if matches!(cli.command, Command::Top(_) | Command::Replay(_)) {
+        logger.target(Target::Pipe(Box::new(Log)));
+    }
+    logger.init();
     match commands::run(cli) {
         Ok(code) => code,
         // `firstfin trace | head` has what it wanted.

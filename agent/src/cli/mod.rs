@@ -175,6 +175,13 @@ pub enum Command {
     /// resets, and findings with a remedy. Ctrl-C ends it early and still prints the report.
     Report(Report),
 
+    /// Watch this host and look at it as it happens
+    ///
+    /// A view that fills the terminal and is drawn twice a second: TIME_WAIT by process and the kernel's limit, ephemeral
+    /// ports by destination and how long they last, refused calls with the holder of the port, one process with its findings.
+    /// `?` shows the keys, `q` quits. For a page to keep, or without a terminal, use `firstfin report`.
+    Top(Top),
+
     /// Watch this host and write down what is seen, to look into it later or elsewhere
     ///
     /// A recording holds every end of a connection and every failure, with the sockets and the processes behind them:
@@ -326,6 +333,15 @@ pub struct Report {
     pub html: Option<PathBuf>,
 }
 
+/// `firstfin top`
+#[derive(Clone, Debug, Args)]
+#[command(after_help = EXIT_STATUS_TRACE)]
+pub struct Top {
+    /// Write what was observed to this file, too: a recording for `firstfin replay`
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+}
+
 /// `firstfin record`
 #[derive(Clone, Debug, Args)]
 #[command(after_help = EXIT_STATUS_TRACE)]
@@ -352,7 +368,7 @@ pub struct Replay {
     pub file: PathBuf,
 
     /// Make no report, but a copy in which every name and address is replaced, each by the same one everywhere
-    #[arg(long, value_name = "COPY")]
+    #[arg(long, value_name = "COPY", conflicts_with_all = ["format", "fail_on", "top", "html"])]
     pub redact: Option<PathBuf>,
 
     /// Form of the output; JSON is "firstfin.report/1"
@@ -363,9 +379,18 @@ pub struct Replay {
     #[arg(long, value_name = "SEVERITY")]
     pub fail_on: Option<Severity>,
 
-    /// How many entries of each list to show
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
-    pub top: u16,
+    /// How many entries of each list to show [default: 10]; without N: play it in the live view of `firstfin top`
+    ///
+    /// Without N it stands behind FILE. The view stays when the recording has ended.
+    #[arg(long, value_name = "N", num_args = 0..=1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub top: Option<Option<u16>>,
+
+    /// How much faster than it happened the live view plays it: 1 to 1000
+    #[arg(
+        long, value_name = "FACTOR", default_value_t = 1, requires = "top",
+        value_parser = clap::value_parser!(u16).range(1..=1000),
+    )]
+    pub speed: u16,
 
     /// Write the report as a page to this file, too: charts over time, and all of it in one file that loads nothing
     #[arg(long, value_name = "FILE")]

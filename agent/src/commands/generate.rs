@@ -183,7 +183,7 @@ mod tests {
         let shown: Vec<_> = documented().get_subcommands().map(|it| it.get_name().to_owned()).collect();
         assert_eq!(
             shown,
-            ["doctor", "why", "trace", "report", "record", "replay", "what-if", "serve", "history", "demo"]
+            ["doctor", "why", "trace", "report", "top", "record", "replay", "what-if", "serve", "history", "demo"]
         );
         assert_eq!(all.len(), shown.len() + 2);
     }

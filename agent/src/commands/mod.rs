@@ -9,6 +9,7 @@ mod record;
 mod replay;
 mod report;
 mod serve;
+mod top;
 mod trace;
 mod what_if;
 mod why;
@@ -43,6 +44,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Why(args) => why::run(global, &args).map(|()| ExitCode::SUCCESS),
         Command::Trace(args) => runtime()?.block_on(trace::run(global, &args)),
         Command::Report(args) => runtime()?.block_on(report::run(global, &args)),
+        Command::Top(args) => top::run(global, &args).map(|()| ExitCode::SUCCESS),
         Command::Record(args) => runtime()?.block_on(record::run(global, &args)).map(|()| ExitCode::SUCCESS),
         Command::Replay(args) => replay::run(global, &args),
         Command::WhatIf(args) => what_if::run(global, &args).map(|()| ExitCode::SUCCESS),

@@ -1,4 +1,4 @@
-//! `firstfin replay`: the report of a recording.
+//! `firstfin replay`: the report of a recording, or a look at it as it is played.
 
 use std::{
     fs::{self, File},
@@ -7,22 +7,32 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 
 use super::{exit_code, page, report};
 use crate::{
-    cli::{self, Global},
+    cli::{self, Format, Global},
     course::Course,
+    model::Name,
     output::json,
-    recording,
+    recording::{self, Player},
     state::{Input, State},
+    top::source::Recorded,
 };
+
+/// Entries of each list, unless told otherwise.
+const ENTRIES: u16 = 10;
 
 pub(super) fn run(global: &Global, args: &cli::Replay) -> anyhow::Result<ExitCode> {
     if let Some(copy) = &args.redact {
         redact(&args.file, copy)?;
         return Ok(ExitCode::SUCCESS);
     }
+    let top = match args.top {
+        None => ENTRIES,
+        Some(Some(entries)) => entries,
+        Some(None) => return view(global, args),
+    };
     let page = page::create(args.html.as_deref())?;
     let mut course = page.is_some().then(Course::default);
     let mut hear = |state: &State, input: &Input| {
@@ -37,9 +47,23 @@ pub(super) fn run(global: &Global, args: &cli::Replay) -> anyhow::Result<ExitCod
     }
     let report = played.report();
     let written = page::write(page, &report, &played, course.as_ref());
-    report::print(&report, args.format, json::Layout::Document, &report::options(global, usize::from(args.top)))?;
+    report::print(&report, args.format, json::Layout::Document, &report::options(global, usize::from(top)))?;
     written?;
     Ok(exit_code(&report, args.fail_on))
+}
+
+/// Plays it in the live view.
+fn view(global: &Global, args: &cli::Replay) -> anyhow::Result<ExitCode> {
+    if args.fail_on.is_some() || args.format != Format::Text || args.html.is_some() {
+        bail!("--top without a number shows a live view, which has no --format, --fail-on or --html");
+    }
+    let name = Name::from(args.file.display().to_string().as_str());
+    let player = Player::of(open(&args.file)?);
+    let recorded = Recorded::open(player, args.speed).with_context(|| format!("replay {name}"))?;
+    let speed = if args.speed == 1 { String::new() } else { format!(", {} times as fast", args.speed) };
+    super::top::view(global, recorded, &format!("recording {name}{speed}"))
+        .with_context(|| format!("replay {name}"))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// What is there of a copy that could not be made is removed: it looks like one that was cut off.

@@ -27,6 +27,21 @@ pub enum Event {
     TimeWait(TimeWaitEvent),
 }
 
+impl Event {
+    /// When; none of a process that is seen for the first time.
+    #[must_use]
+    pub const fn at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Transition(transition) => Some(transition.at),
+            Self::ClosedByPeer(end) => Some(end.at),
+            Self::Retraction(retraction) => Some(retraction.at),
+            Self::Refused(call) => Some(call.at),
+            Self::TimeWait(event) => Some(event.at),
+            Self::ProcessSeen(_) => None,
+        }
+    }
+}
+
 /// How a connection came to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -13,7 +13,7 @@ pub mod html;
 pub mod json;
 pub mod lines;
 pub mod text;
-mod words;
+pub(crate) mod words;
 
 use std::io::{self, IsTerminal as _, Write as _};
 

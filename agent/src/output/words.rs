@@ -6,20 +6,20 @@ use crate::{
 };
 
 /// What stands where no process is known.
-pub(super) const NO_PROCESS: &str = "unknown process";
+pub(crate) const NO_PROCESS: &str = "unknown process";
 
 /// `nginx[812]`
-pub(super) fn process(process: &ProcessInfo) -> String {
+pub(crate) fn process(process: &ProcessInfo) -> String {
     format!("{}[{}]", process.comm, process.pid)
 }
 
 /// `nginx[812]`, or that it is not known.
-pub(super) fn process_or_unknown(info: Option<&ProcessInfo>) -> String {
+pub(crate) fn process_or_unknown(info: Option<&ProcessInfo>) -> String {
     info.map_or_else(|| NO_PROCESS.to_owned(), process)
 }
 
 /// Where a process belongs: its container or unit, else its executable. Empty if nothing is known.
-pub(super) fn place(process: &ProcessInfo, with_netns: bool) -> String {
+pub(crate) fn place(process: &ProcessInfo, with_netns: bool) -> String {
     let mut parts = Vec::new();
     if process.exited {
         parts.push("exited".to_owned());
@@ -54,7 +54,7 @@ fn container(container: &Container) -> String {
 }
 
 /// What went wrong with connect(), without its errno.
-pub(super) const fn connect_failure(cause: ConnectFailure) -> &'static str {
+pub(crate) const fn connect_failure(cause: ConnectFailure) -> &'static str {
     match cause {
         ConnectFailure::NoFreePort => "no free ephemeral port",
         ConnectFailure::TupleInUse => "the same connection exists already",
@@ -68,7 +68,7 @@ pub(super) const fn connect_failure(cause: ConnectFailure) -> &'static str {
 }
 
 /// What an errno of bind() that is no conflict means, in brackets; nothing for the others.
-pub(super) const fn bind_error(errno: u32) -> &'static str {
+pub(crate) const fn bind_error(errno: u32) -> &'static str {
     match errno {
         errno::EACCES => " (a port below ip_unprivileged_port_start, without CAP_NET_BIND_SERVICE)",
         errno::EADDRNOTAVAIL => " (not an address of this host)",
@@ -77,7 +77,7 @@ pub(super) const fn bind_error(errno: u32) -> &'static str {
 }
 
 /// Who cut a connection off, and by what.
-pub(super) const fn reset(kind: Reset) -> &'static str {
+pub(crate) const fn reset(kind: Reset) -> &'static str {
     match kind {
         Reset::Received => "RST received",
         Reset::LingerZero => "close() with SO_LINGER 0",
@@ -89,7 +89,7 @@ pub(super) const fn reset(kind: Reset) -> &'static str {
 }
 
 /// Why a timewait socket went, after a number.
-pub(super) const fn leaving(why: Leaving) -> &'static str {
+pub(crate) const fn leaving(why: Leaving) -> &'static str {
     match why {
         Leaving::Expired => "expired",
         Leaving::FinNeverCame => "expired without the peer's FIN",
@@ -105,7 +105,7 @@ pub(super) const fn leaving(why: Leaving) -> &'static str {
 }
 
 /// One socket of this kind.
-pub(super) const fn holder(kind: HolderKind) -> &'static str {
+pub(crate) const fn holder(kind: HolderKind) -> &'static str {
     match kind {
         HolderKind::Listener => "listener",
         HolderKind::Bound => "bound socket",
@@ -115,7 +115,7 @@ pub(super) const fn holder(kind: HolderKind) -> &'static str {
     }
 }
 
-pub(super) const fn severity(severity: Severity) -> &'static str {
+pub(crate) const fn severity(severity: Severity) -> &'static str {
     match severity {
         Severity::Info => "info",
         Severity::Warning => "warning",
@@ -124,7 +124,7 @@ pub(super) const fn severity(severity: Severity) -> &'static str {
 }
 
 /// `SO_REUSEADDR, IPV6_V6ONLY`, or `none`.
-pub(super) fn options(options: SocketOptions) -> String {
+pub(crate) fn options(options: SocketOptions) -> String {
     let set: Vec<_> = [
         (options.reuse_address, "SO_REUSEADDR"),
         (options.reuse_port, "SO_REUSEPORT"),
@@ -137,7 +137,7 @@ pub(super) fn options(options: SocketOptions) -> String {
 }
 
 /// `1 socket`, `2 sockets`: for nouns that take an s.
-pub(super) fn count(number: u64, noun: &str) -> String {
+pub(crate) fn count(number: u64, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {noun}{plural}")
 }

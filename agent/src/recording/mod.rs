@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     redact::{RedactError, TooMany, redact},
-    replay::{Played, ReplayError, play, replay},
+    replay::{Played, Player, ReplayError, play, replay},
     writer::{Destination, Writer},
 };
 use crate::{

@@ -58,24 +58,95 @@ pub fn replay(recording: impl BufRead) -> Result<Report, ReplayError> {
 /// # Errors
 /// The recording is not one, or damaged, or cut off before anything can be said.
 pub fn play(recording: impl BufRead, listener: &mut dyn FnMut(&State, &Input)) -> Result<Played, ReplayError> {
-    let mut lines = Lines::of(recording);
-    let mut session = None;
-    while let Some(line) = lines.next()? {
-        match (line, session.as_mut()) {
+    let mut player = Player::of(recording);
+    while player.step(listener)? {}
+    player.played()
+}
+
+/// Plays a recording line by line, as far as is asked for.
+pub struct Player<R> {
+    lines: Lines<R>,
+    session: Option<Replayed>,
+    /// How it ended, once it has
+    end: Option<End>,
+}
+
+/// How a recording ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Whole,
+    CutOff,
+}
+
+impl<R: BufRead> Player<R> {
+    /// Nothing is read yet.
+    pub const fn of(recording: R) -> Self {
+        Self { lines: Lines::of(recording), session: None, end: None }
+    }
+
+    /// Takes in the next line, as [`play`] does. False where there is none: the recording has ended.
+    ///
+    /// # Errors
+    /// Those of [`play`].
+    pub fn step(&mut self, listener: &mut dyn FnMut(&State, &Input)) -> Result<bool, ReplayError> {
+        if self.end.is_some() {
+            return Ok(false);
+        }
+        let Some(line) = self.lines.next()? else {
+            self.end = Some(End::CutOff);
+            return Ok(false);
+        };
+        match (line, self.session.as_mut()) {
             (Line::Header { started, .. }, _) => {
                 let state = State::new(started, Limits::default());
-                session = Some(Replayed { state, census: None, facts: None });
+                self.session = Some(Replayed { state, census: None, facts: None });
             }
             (Line::Input(input), Some(session)) => session.take_in(input.into_owned(), listener),
             (Line::Facts(facts), Some(session)) => session.facts = Some(facts.into_owned()),
-            (Line::End { census, facts }, Some(_)) => {
-                let Replayed { state, .. } = session.ok_or(ReplayError::NoHeader)?;
-                return Ok(Played { state, census: census.into_owned(), facts: facts.into_owned() });
+            (Line::End { census, facts }, Some(session)) => {
+                session.census = Some(census.into_owned());
+                session.facts = Some(facts.into_owned());
+                self.end = Some(End::Whole);
             }
             (_, None) => return Err(ReplayError::NoHeader),
         }
+        Ok(true)
     }
-    session.ok_or(ReplayError::CutOff)?.cut_off()
+
+    /// What is known so far; none before the first line was taken in.
+    #[must_use]
+    pub fn state(&self) -> Option<&State> {
+        self.session.as_ref().map(|session| &session.state)
+    }
+
+    /// The last look at every socket that was taken in.
+    #[must_use]
+    pub fn census(&self) -> Option<&Census> {
+        self.session.as_ref()?.census.as_ref()
+    }
+
+    /// The rest of a report, as of the last time it was written down.
+    #[must_use]
+    pub fn facts(&self) -> Option<&SessionFacts> {
+        self.session.as_ref()?.facts.as_ref()
+    }
+
+    /// The recorded session as it is now; at the end of the recording, as [`play`] gives it.
+    ///
+    /// # Errors
+    /// Nothing can be said yet.
+    pub fn played(self) -> Result<Played, ReplayError> {
+        let session = self.session.ok_or(ReplayError::CutOff)?;
+        let (Some(census), Some(mut facts)) = (session.census, session.facts) else { return Err(ReplayError::CutOff) };
+        if self.end != Some(End::Whole) {
+            facts.interrupted = true;
+            facts.blind_spots.push(
+                "the recording is cut off: sockets, and what was lost, are those of the last time it looked at the host"
+                    .to_owned(),
+            );
+        }
+        Ok(Played { state: session.state, census, facts })
+    }
 }
 
 /// A recorded session as it was at its end.
@@ -112,15 +183,5 @@ impl Replayed {
             self.census = Some(census.clone());
         }
         self.state.feed(input);
-    }
-
-    fn cut_off(self) -> Result<Played, ReplayError> {
-        let (Some(census), Some(mut facts)) = (self.census, self.facts) else { return Err(ReplayError::CutOff) };
-        facts.interrupted = true;
-        facts.blind_spots.push(
-            "the recording is cut off: sockets, and what was lost, are those of the last time it looked at the host"
-                .to_owned(),
-        );
-        Ok(Played { state: self.state, census, facts })
     }
 }

@@ -46,12 +46,7 @@ impl Session {
         let (at, wall_clock) = (boottime(), jiff::Timestamp::now());
         let counted = self.counted()?;
         let mut facts = SessionFacts { is_window: true, ..self.facts(at, &counted, &gone) };
-        for (inode, process) in named {
-            facts.alive.insert(process.key);
-            facts.socket_owners.push((inode, process.key));
-            self.feed(Input::Process(process));
-        }
-        facts.socket_owners.sort_unstable_by_key(|(inode, _)| *inode);
+        self.name_owners(named, &mut facts);
         let report = build(&self.state, &census, &facts);
         self.feed(Input::Window { at, census, gone: gone.into_iter().collect() });
         self.told = counted.after(&self.told);
@@ -59,6 +54,28 @@ impl Session {
         self.reconciled = Instant::now();
         self.has_reconciled = true;
         Ok(report)
+    }
+
+    /// What a report of the session so far would be made from, without making it: what a live view draws is made from more
+    /// than the report. Nothing ends with it. Who has live sockets open is looked for as for [windows](Self::window).
+    ///
+    /// # Errors
+    /// The kernel's counters cannot be read.
+    pub async fn look(&mut self) -> anyhow::Result<(Census, SessionFacts)> {
+        let mut census = self.take_stock().await?;
+        let named = self.look_for_owners(&mut census).await?;
+        let mut facts = self.facts(boottime(), &self.counted()?, &HashSet::new());
+        self.name_owners(named, &mut facts);
+        Ok((census, facts))
+    }
+
+    fn name_owners(&mut self, named: Vec<(Inode, Process)>, facts: &mut SessionFacts) {
+        for (inode, process) in named {
+            facts.alive.insert(process.key);
+            facts.socket_owners.push((inode, process.key));
+            self.feed(Input::Process(process));
+        }
+        facts.socket_owners.sort_unstable_by_key(|(inode, _)| *inode);
     }
 
     /// Who has the sockets open that the report names. Adds to the census those that take ports and are not listed.

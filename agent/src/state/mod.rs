@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 pub use ahead::LOOK_AHEAD;
 pub use answers::{Attribution, Reason};
+pub(crate) use ledger::TIME_WAIT_LENGTH;
 pub use limits::{Limits, Sizes};
 pub use ports::Peak;
 pub use turnover::{Closes, Left, Turnover};
@@ -94,6 +95,20 @@ pub struct State {
     ports: PortHistory,
     received: u64,
     window: Window,
+}
+
+impl Input {
+    /// When it came about; none of a description, which has no time of its own.
+    #[must_use]
+    pub const fn at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Begin { census, .. } | Self::Census(census) => Some(census.at),
+            Self::Event(event) => event.at(),
+            Self::Holders { call, .. } => Some(call.at),
+            Self::Window { at, .. } => Some(*at),
+            Self::Process(_) => None,
+        }
+    }
 }
 
 impl State {

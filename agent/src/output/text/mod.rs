@@ -22,7 +22,7 @@ use owo_colors::Style;
 use self::layout::{Marks, Page};
 pub use self::{history::history, what_if::what_if, why::why};
 use super::words;
-use crate::report::{Finding, Report, Severity};
+use crate::report::{Finding, Holder, Report, Severity};
 
 /// How the report is to look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +53,12 @@ pub fn render(report: &Report, options: &Options) -> String {
         verdict(&mut page, report);
     }
     page.into_text()
+}
+
+/// What has a port, as the report says it: `listener 0.0.0.0:80, nginx[812] (unit nginx.service)`.
+#[must_use]
+pub fn holder(holder: &Holder) -> String {
+    failures::holder(holder, Context { top: 1, with_netns: false })
 }
 
 /// What every part needs to know.

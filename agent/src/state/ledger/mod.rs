@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// `TCP_TIMEWAIT_LEN`, include/net/tcp.h: a constant, not a setting.
-pub(super) const TIME_WAIT_LENGTH: Duration = Duration::from_secs(60);
+pub(crate) const TIME_WAIT_LENGTH: Duration = Duration::from_secs(60);
 /// The longest an orphaned FIN_WAIT2 is kept as a minisocket (`tcp_fin_timeout` beyond that is spent as a full socket).
 const FIN_WAIT2_LENGTH: Duration = Duration::from_secs(60);
 /// What the kernel's timer wheel may be late by, and a dump may take.

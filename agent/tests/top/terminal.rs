@@ -1,0 +1,108 @@
+//! The program in a real terminal.
+
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use firstfin::report::Report;
+use rustix::process::{Signal, kill_process};
+
+use crate::tmux::Window;
+
+/// Name, whether it needs root, and what is done with tmux.
+pub(crate) const TESTS: [(&str, bool, fn(&Path)); 3] = [
+    ("a_recording_is_looked_at", false, a_recording_is_looked_at),
+    ("a_signal_gives_the_terminal_back", false, a_signal_gives_the_terminal_back),
+    ("a_running_session_is_looked_at", true, a_running_session_is_looked_at),
+];
+
+fn firstfin() -> &'static str {
+    env!("CARGO_BIN_EXE_firstfin")
+}
+
+fn recording() -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recordings/demo.jsonl").display().to_string()
+}
+
+fn replay() -> String {
+    format!("{} replay {} --top --speed 4", firstfin(), recording())
+}
+
+fn a_recording_is_looked_at(tmux: &Path) {
+    let window = Window::open(tmux, 100, 30);
+    window.line(&replay());
+    let screen = window.wait_for("the end of the recording", |screen| screen.contains("the recording has ended"));
+    let row = |comm: &str| screen.lines().find(|line| line.starts_with(comm)).map(str::to_owned);
+    let checkout = row("checkout[21056]").unwrap_or_else(|| panic!("no row of checkout:\n{screen}"));
+    assert_eq!(checkout.split_whitespace().nth(1), Some("400"), "{screen}");
+    assert!(screen.contains("EphemeralPortExhaustion: crawler[21061]"), "{screen}");
+
+    window.keys(&["2"]);
+    let screen = window.wait_for("the ports", |screen| screen.contains("[2 Ports]"));
+    assert!(screen.contains("127.0.0.1 -> 127.0.0.1:6379") && screen.contains("64 of 64"), "{screen}");
+    window.keys(&["?"]);
+    window.wait_for("the help", |screen| screen.contains("who holds the port") && screen.contains("q Ctrl-C"));
+    window.keys(&["1", "/"]);
+    window.keys(&["l", "e", "g", "a", "c", "y", "Enter"]);
+    window
+        .wait_for("the filter", |screen| screen.contains("legacy-api[21050]") && !screen.contains("checkout[21056]  "));
+
+    window.resize(70, 20);
+    window.wait_for("what it needs", |screen| screen.contains("firstfin needs 80x24 characters, and has 70x20"));
+    window.resize(120, 40);
+    window.wait_for("the same again", |screen| screen.contains("legacy-api[21050]"));
+    assert_eq!(window.modes(), (false, true));
+
+    window.keys(&["q"]);
+    window.wait_for_shell(0);
+}
+
+fn a_signal_gives_the_terminal_back(tmux: &Path) {
+    let window = Window::open(tmux, 80, 24);
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+        window.line(&replay());
+        window.wait_for("the view", |screen| screen.contains("[1 Overview]"));
+        kill_process(window.foreground(), signal).expect("it runs");
+        window.wait_for_shell(0);
+    }
+    window.line(&replay());
+    window.wait_for("the view", |screen| screen.contains("[1 Overview]"));
+    window.keys(&["C-c"]);
+    window.wait_for_shell(0);
+    // A damaged recording ends the view with an error, and not before it is there.
+    window.line(&format!(
+        "(head -n 200 {}; echo nonsense) > damaged.$$; {} replay damaged.$$ --top",
+        recording(),
+        firstfin()
+    ));
+    window.wait_for("the error", |screen| screen.contains("line 201 is not a line of a firstfin recording"));
+    window.wait_for_shell(2);
+    window.line(&format!("rm damaged.$$; {} --version", firstfin()));
+    window.wait_for_shell(0);
+}
+
+fn a_running_session_is_looked_at(tmux: &Path) {
+    let window = Window::open(tmux, 100, 30);
+    window.line(&format!("{} top", firstfin()));
+    window.wait_for("the view", |screen| screen.contains("sockets looked at"));
+    let demo = Command::new(firstfin()).args(["demo", "--format", "json"]).stdout(Stdio::piped()).spawn();
+    let demo = demo.expect("the demo runs");
+    // Its namespaces, and the sockets in them, go with the demo. On a busy host a few are killed by a RST (RFC 1337).
+    let row = |screen: &str| {
+        let row = screen.lines().find(|line| line.starts_with("checkout["))?;
+        let columns: Vec<&str> = row.split_whitespace().collect();
+        let numbers = (columns.get(1)?.parse::<u64>().ok()?, columns.get(3)?.parse::<u64>().ok()?);
+        Some((columns.first()?.to_string(), numbers))
+    };
+    let is_there =
+        |screen: &str| row(screen).is_some_and(|(_, (now, first))| (300..=400).contains(&now) && first == 400);
+    let screen = window.wait_for("the demo's TIME_WAITs", is_there);
+    let output = demo.wait_with_output().expect("the demo ends");
+    let report: Report = serde_json::from_slice(&output.stdout).expect("a report");
+    let checkout = report.time_wait.by_process.iter().find(|it| it.process.comm.as_str() == "checkout");
+    let pid = checkout.expect("checkout is in the demo's own report").process.pid;
+    assert_eq!(row(&screen).expect("it was there").0, format!("checkout[{pid}]"), "{screen}");
+    window.keys(&["q"]);
+    window.wait_for_shell(0);
+}
