@@ -185,6 +185,21 @@ fn top_and_record_of_report() {
 }
 
 #[test]
+fn replay_lists_or_shows() {
+    let replay = |line: &str| match parse(line).unwrap().command {
+        Command::Replay(it) => (it.top, it.speed),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(replay("replay it"), (None, 1));
+    assert_eq!(replay("replay it --top 3"), (Some(Some(3)), 1));
+    assert_eq!(replay("replay it --top"), (Some(None), 1));
+    assert_eq!(replay("replay it --top --speed 60"), (Some(None), 60));
+    assert!(refusal("replay it --speed 60").contains("--top"));
+    refusal("replay it --top --speed 0");
+    refusal("replay it --top 0");
+}
+
+#[test]
 fn roles_of_the_demo_take_any_arguments() {
     let Command::DemoRole(it) = parse("demo-role churn --port 80 -x").unwrap().command else { panic!("not a role") };
     assert_eq!(

@@ -60,8 +60,9 @@ fn view(global: &Global, args: &cli::Replay) -> anyhow::Result<ExitCode> {
     let name = Name::from(args.file.display().to_string().as_str());
     let player = Player::of(open(&args.file)?);
     let recorded = Recorded::open(player, args.speed).with_context(|| format!("replay {name}"))?;
+    let title = Name::from(args.file.file_name().unwrap_or_default().to_string_lossy().as_ref());
     let speed = if args.speed == 1 { String::new() } else { format!(", {} times as fast", args.speed) };
-    super::top::view(global, recorded, &format!("recording {name}{speed}"))
+    super::top::view(global, recorded, &format!("the recording {title}{speed}"))
         .with_context(|| format!("replay {name}"))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -51,7 +51,7 @@ fn played(name: &str, length: Duration) -> (App, Recorded<BufReader<File>>) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recordings").join(name);
     let player = Player::of(BufReader::new(File::open(path).unwrap()));
     let mut recorded = Recorded::open(player, 1).unwrap();
-    let mut app = App::new(recorded.began(), format!("recording {name}"));
+    let mut app = App::new(recorded.began(), format!("the recording {name}"));
     play(&mut app, &mut recorded, length);
     (app, recorded)
 }

@@ -14,15 +14,15 @@ use super::{
 use crate::{
     model::Call,
     output::{text, words},
-    report::{BindFailure, ConnectFailures, Refusal, Resets},
+    report::{BindFailure, ConnectFailures, Finding, Refusal, Resets},
 };
 
-/// Lines for the reason of the selected one.
-const REASON: u16 = 5;
+/// Lines for more about the selected one.
+const DETAILS: u16 = 8;
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, app: &App, palette: Palette) {
-    let [title, list, reason] =
-        Layout::vertical([Constraint::Length(1), Constraint::Fill(1), Constraint::Length(REASON)]).areas(area);
+    let [title, list, details] =
+        Layout::vertical([Constraint::Length(1), Constraint::Fill(1), Constraint::Length(DETAILS)]).areas(area);
     let age = app.shown().age().map_or_else(String::new, |age| format!(", as of {:.1} s ago", age.as_secs_f64()));
     let failures = app.failures();
     let line = Line::from(vec![
@@ -41,10 +41,40 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, app: &App, palette: Palett
     let table = Table::new(rows, [Constraint::Fill(1)]).row_highlight_style(palette.selected());
     let mut state = TableState::new().with_selected(app.failure_at());
     frame.render_stateful_widget(table, list, &mut state);
-    if let Some(Failure::Bind(it)) = failures.get(app.failure_at()) {
-        let why = Paragraph::new(Line::from(vec![Span::styled("why  ", palette.label()), Span::raw(why(it))]));
-        frame.render_widget(why.wrap(Wrap { trim: true }), reason);
+    if let Some(failure) = failures.get(app.failure_at()) {
+        let lines = about(failure, app).into_iter().map(|(label, text)| {
+            Line::from(vec![Span::styled(format!("{label:<6}"), palette.label()), Span::raw(text)])
+        });
+        frame.render_widget(Paragraph::new(lines.collect::<Vec<_>>()).wrap(Wrap { trim: true }), details);
     }
+}
+
+/// What there is no room for in the list: where it is, who holds the port and why that is in the way, what to do.
+fn about(failure: &Failure<'_>, app: &App) -> Vec<(&'static str, String)> {
+    let mut about = Vec::new();
+    if let Some(process) = failure.process() {
+        about.push(("who", format!("{} {}", words::process(process), words::place(process, true))));
+    }
+    if let Failure::Bind(it) = failure {
+        about.extend(it.holders.first().map(|holder| ("held", text::holder(holder))));
+        about.extend(it.holders_unknown.clone().map(|why| ("held", why)));
+        about.extend(it.refusal.as_ref().map(|refusal| ("why", why(refusal))));
+    }
+    let report = app.shown().report();
+    let finding = report.and_then(|report| report.findings.iter().find(|finding| is_about(finding, failure)));
+    about.extend(finding.and_then(|finding| finding.remedy.first()).map(|remedy| ("fix", remedy.clone())));
+    about
+}
+
+/// Whether a finding says what to do about it.
+fn is_about(finding: &Finding, failure: &Failure<'_>) -> bool {
+    let is_same = finding.process.as_ref().map(|it| it.pid) == failure.process().map(|it| it.pid);
+    is_same
+        && match failure {
+            Failure::Bind(it) => finding.netns == Some(it.netns) && finding.local == it.local,
+            Failure::Connect(it) => finding.netns == Some(it.netns) && finding.remote.as_ref() == Some(&it.remote),
+            Failure::Reset(it) => finding.netns == Some(it.netns) && finding.remote.as_ref() == Some(&it.remote),
+        }
 }
 
 fn lines(failure: &Failure<'_>) -> Vec<String> {
@@ -66,24 +96,23 @@ fn bind(it: &BindFailure) -> Vec<String> {
         (Some(holder), _) => {
             let more = it.holders.len() as u64 - 1 + it.holders_omitted;
             let more = if more > 0 { format!(", and {more} more") } else { String::new() };
-            format!("    held by {}{more}", text::holder(holder))
+            format!("        held by {}{more}", text::holder(holder))
         }
-        (None, Some(why)) => format!("    holder not known: {why}"),
-        (None, None) => format!("    {}", words::place(&it.process, true)),
+        (None, Some(why)) => format!("        holder not known: {why}"),
+        (None, None) => format!("        {}", words::place(&it.process, true)),
     };
     vec![format!("{:>6}x {who}: {call} to {local}: {}{}", it.count, it.error, words::bind_error(it.errno)), holder]
 }
 
-/// The kernel's rule, and what would have let the call through.
-fn why(it: &BindFailure) -> String {
-    match &it.refusal {
-        Some(Refusal { rule: Some(rule), .. }) => rule.explain().to_owned(),
-        Some(Refusal { rule: None, unknown }) => {
-            let unknown: Vec<_> = unknown.iter().map(|fact| fact.name()).collect();
+/// The kernel's rule.
+fn why(refusal: &Refusal) -> String {
+    refusal.rule.map_or_else(
+        || {
+            let unknown: Vec<_> = refusal.unknown.iter().map(|fact| fact.name()).collect();
             format!("not certain: of the holder it is not known: {}", unknown.join(", "))
-        }
-        None => "nobody that was found is in the way".to_owned(),
-    }
+        },
+        |rule| rule.explain().to_owned(),
+    )
 }
 
 fn connect(it: &ConnectFailures) -> String {

@@ -18,16 +18,14 @@ use super::{
 pub(super) fn head(frame: &mut Frame<'_>, area: Rect, app: &App, palette: Palette) {
     let [first, second] = Layout::vertical([Constraint::Length(1); 2]).areas(area);
     let seconds = app.shown().duration().as_secs();
-    let mut title = vec![
-        Span::styled("firstfin ", palette.title()),
-        Span::raw(format!("{}, {}:{:02}", app.source(), seconds / 60, seconds % 60)),
-    ];
-    if app.has_ended() {
-        title.push(Span::styled("  the recording has ended", palette.warning()));
-    }
+    let mut title = vec![Span::styled("firstfin  ", palette.title())];
     if app.is_paused() {
-        title.push(Span::styled("  PAUSED: p goes on", palette.warning()));
+        title.push(Span::styled("PAUSED, p goes on  ", palette.warning()));
     }
+    if app.has_ended() {
+        title.push(Span::styled("the recording has ended  ", palette.warning()));
+    }
+    title.push(Span::raw(format!("{}:{:02} of {}", seconds / 60, seconds % 60, app.source())));
     frame.render_widget(Paragraph::new(Line::from(title)), first);
     let mut tabs = Vec::new();
     for screen in Screen::ALL {

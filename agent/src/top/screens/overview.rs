@@ -4,13 +4,14 @@ use ratatui::{
     Frame,
     layout::{Constraint, Layout, Rect},
     text::{Line, Span},
-    widgets::{Cell, Paragraph, Row as TableRow, Sparkline, Table, TableState},
+    widgets::{Cell, Paragraph, RenderDirection, Row as TableRow, Sparkline, Table, TableState, Wrap},
 };
 
 use super::{
     super::{
         app::App,
         model::{Model, Row},
+        series::SAMPLE,
         sort::ProcessColumn,
     },
     Palette, cut, nothing, rate,
@@ -20,31 +21,48 @@ use crate::{
     report::{NetnsTimeWait, Report, Severity},
 };
 
-/// Lines of the summary, and of the chart below it.
-const SUMMARY: u16 = 6;
-const CHART: u16 = 3;
+/// Lines of the summary, of the worst finding, and of the chart below.
+const SUMMARY: u16 = 5;
+const WORST: u16 = 2;
+const CHART: u16 = 2;
+/// Columns of the labels.
+const LABEL: u16 = 12;
 /// Processes named as those who close first.
 const NAMED: usize = 2;
+/// Columns of a process's name, and of a number.
+const NAME: u16 = 23;
+const NUMBER: u16 = 11;
 const SPARKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, app: &App, palette: Palette) {
-    let [summary, chart, list] =
-        Layout::vertical([Constraint::Length(SUMMARY), Constraint::Length(CHART), Constraint::Fill(1)]).areas(area);
+    let heights = [SUMMARY, WORST, 1, CHART].map(Constraint::Length);
+    let [summary, worst, title, chart, list] =
+        Layout::vertical(heights.into_iter().chain([Constraint::Fill(1)])).areas(area);
     let model = app.shown();
+    let label =
+        |text: &'static str| Span::styled(format!("{text:<width$}", width = usize::from(LABEL)), palette.label());
     let lines: Vec<_> = [
         ("TIME_WAIT", vec![Span::raw(time_wait(model))]),
         ("limit", vec![limit(model.report(), palette)]),
         ("close first", vec![Span::raw(closers(model))]),
         ("seen", vec![seen(model, palette)]),
         ("findings", verdict(model.report(), palette)),
-        ("worst", vec![Span::raw(worst(model.report()))]),
     ]
     .into_iter()
-    .map(|(label, text)| Line::from([vec![Span::styled(format!("{label:<12}"), palette.label())], text].concat()))
+    .map(|(name, text)| Line::from([vec![label(name)], text].concat()))
     .collect();
     frame.render_widget(Paragraph::new(lines), summary);
+    let [name, text] = Layout::horizontal([Constraint::Length(LABEL), Constraint::Fill(1)]).areas(worst);
+    frame.render_widget(label("worst"), name);
+    frame.render_widget(Paragraph::new(self::worst(model.report())).wrap(Wrap { trim: true }), text);
+    // Now is at the right edge.
     let trend = model.trend(usize::from(chart.width));
-    frame.render_widget(Sparkline::default().data(trend).style(palette.chart()), chart);
+    let highest = trend.iter().copied().max().unwrap_or_default();
+    let span = u64::from(chart.width) * SAMPLE.as_secs();
+    let text = format!("TIME_WAIT over the last {}:{:02}, {highest} at the highest", span / 60, span % 60);
+    frame.render_widget(Span::styled(text, palette.label()), title);
+    let bars = Sparkline::default().data(trend.into_iter().rev()).direction(RenderDirection::RightToLeft);
+    frame.render_widget(bars.style(palette.chart()), chart);
     processes(frame, list, app, palette);
 }
 
@@ -162,48 +180,46 @@ fn processes(frame: &mut Frame<'_>, area: Rect, app: &App, palette: Palette) {
     if rows.is_empty() {
         return nothing(frame, area, app, "no connection has entered TIME_WAIT yet");
     }
-    // What the other columns leave, half of it for the trend.
-    let left = usize::from(area.width.saturating_sub(24 + 10 + 10 + 10 + 5));
-    let (place, trend) = (left.div_ceil(2), left / 2);
+    // What the other columns and the gaps between them leave, a third of it for the trend.
+    let left = usize::from(area.width.saturating_sub(NAME + 3 * NUMBER + 5));
+    let (place, trend) = (left - left / 3, left / 3);
     let sort = app.processes_by();
     let title = |column, name: &str| {
         if sort.by == column { format!("{name} {}", sort.mark()) } else { name.to_owned() }
     };
     let header = TableRow::new([
         Cell::from(title(ProcessColumn::Name, "process")),
-        right(title(ProcessColumn::TimeWait, "TIME_WAIT"), 11),
-        right(title(ProcessColumn::Rate, "enter"), 9),
-        right(title(ProcessColumn::ClosedFirst, "1st FIN"), 9),
+        right(title(ProcessColumn::TimeWait, "TIME_WAIT"), NUMBER),
+        right(title(ProcessColumn::Rate, "enter"), NUMBER),
+        right(title(ProcessColumn::ClosedFirst, "1st FIN"), NUMBER),
         Cell::from("where"),
-        Cell::from("last minutes"),
+        Cell::from("trend"),
     ])
     .style(palette.header());
     let body = rows.iter().map(|row| {
         TableRow::new([
             Cell::from(words::process(&row.process)),
-            right(row.sockets.to_string(), 11),
-            right(rate(row.per_second), 9),
-            right(row.flow.closed_first.to_string(), 9),
+            right(row.sockets.to_string(), NUMBER),
+            right(rate(row.per_second), NUMBER),
+            right(row.flow.closed_first.to_string(), NUMBER),
             Cell::from(cut(&words::place(&row.process, false), place)),
-            Cell::from(Span::styled(sparks(&app.shown().trend_of(row.key, trend)), palette.chart())),
+            Cell::from(Span::styled(
+                format!("{:>trend$}", sparks(&app.shown().trend_of(row.key, trend))),
+                palette.chart(),
+            )),
         ])
     });
-    let widths = [
-        Constraint::Length(23),
-        Constraint::Length(11),
-        Constraint::Length(9),
-        Constraint::Length(9),
-        Constraint::Fill(1),
-        Constraint::Length(u16::try_from(trend).unwrap_or(12)),
-    ];
+    let widths = [NAME, NUMBER, NUMBER, NUMBER].map(Constraint::Length);
+    let widths =
+        widths.into_iter().chain([Constraint::Fill(1), Constraint::Length(u16::try_from(trend).unwrap_or(NUMBER))]);
     let table = Table::new(body, widths).header(header).row_highlight_style(palette.selected());
     let mut state = TableState::new().with_selected(app.process_at());
     frame.render_stateful_widget(table, area, &mut state);
 }
 
 /// A number at the right edge of its column.
-fn right(text: impl std::fmt::Display, width: usize) -> Cell<'static> {
-    Cell::from(format!("{text:>width$}"))
+fn right(text: impl std::fmt::Display, width: u16) -> Cell<'static> {
+    Cell::from(format!("{text:>width$}", width = usize::from(width)))
 }
 
 /// The samples as characters, the highest of them full.

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Columns of a gauge.
-const GAUGE: usize = 30;
+const GAUGE: usize = 20;
 /// Users named.
 const USERS: usize = 3;
 

@@ -55,7 +55,7 @@ fn summary(row: &Row, reported: Option<&ProcessTimeWait>, palette: Palette) -> V
         ]),
         Line::from(format!("{} in TIME_WAIT now; {} entered, {} now", row.sockets, flow.entered, rate(row.per_second))),
         Line::from(format!(
-            "closed first: {} connections by this process; it holds the TIME_WAIT because it sent the first FIN",
+            "sent the first FIN of {} connections: who closes first has the TIME_WAIT",
             flow.closed_first
         )),
     ];
