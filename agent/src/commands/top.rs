@@ -18,7 +18,7 @@ use crate::{
 pub(super) fn run(global: &Global, args: &cli::Top) -> anyhow::Result<()> {
     // Before anything is attached.
     ensure_terminal()?;
-    let recording = create_recording(args.record.as_deref())?;
+    let recording = create_recording(args.record.as_deref(), false)?;
     let runtime = runtime()?;
     let session = {
         let _entered = runtime.enter();

@@ -63,12 +63,7 @@ use KeyCode::{BackTab, Backspace, Char, Down, End, Enter, Esc, F, Home, Left, Pa
 
 /// All of them, in the order of the help.
 pub const BINDINGS: [Binding; 20] = [
-    binding(
-        &[Char('1')],
-        "1",
-        Action::Show(Screen::Overview),
-        "overview: TIME_WAIT by process, the kernel's limit, what is wrong",
-    ),
+    binding(&[Char('1')], "1", Action::Show(Screen::Overview), "overview: TIME_WAIT by process, and what is wrong"),
     binding(&[Char('2')], "2", Action::Show(Screen::Ports), "ephemeral ports by destination, and how long they last"),
     binding(
         &[Char('3')],
@@ -94,12 +89,7 @@ pub const BINDINGS: [Binding; 20] = [
     at_foot(binding(&[Char('s')], "s", Action::Sort, "sort by the next column"), "sort"),
     binding(&[Char('r')], "r", Action::Reverse, "sort the other way round"),
     at_foot(
-        binding(
-            &[Char('/')],
-            "/",
-            Action::Filter,
-            "show only what contains a text: name, unit, container, destination",
-        ),
+        binding(&[Char('/')], "/", Action::Filter, "only what contains a text: name, unit, container, destination"),
         "filter",
     ),
     at_foot(binding(&[Char('p')], "p", Action::Pause, "have the view stand still, while the session goes on"), "pause"),

@@ -45,10 +45,12 @@ pub async fn watch(mut source: impl Source, screen: &mut Screen, palette: Palett
         match source.observe(wait).await? {
             Woken::Tick => {
                 let began = Instant::now();
-                if source.advance()? {
+                let has_ended = source.advance()?;
+                if has_ended {
                     app.end();
                 }
-                if began >= look_at
+                // Its last look is not to be waited for: it costs nothing.
+                if (has_ended || began >= look_at)
                     && let Some(look) = source.look().await?
                 {
                     app.look(look);

@@ -1,21 +1,28 @@
 //! The program in a real terminal.
 
 use std::{
+    fs,
+    io::Read as _,
+    net::{Ipv4Addr, TcpListener, TcpStream},
     path::Path,
-    process::{Command, Stdio},
+    process::id,
 };
 
-use firstfin::report::Report;
 use rustix::process::{Signal, kill_process};
 
 use crate::tmux::Window;
 
 /// Name, whether it needs root, and what is done with tmux.
-pub(crate) const TESTS: [(&str, bool, fn(&Path)); 3] = [
+type Test = (&'static str, bool, fn(&Path));
+
+pub(crate) const TESTS: [Test; 3] = [
     ("a_recording_is_looked_at", false, a_recording_is_looked_at),
     ("a_signal_gives_the_terminal_back", false, a_signal_gives_the_terminal_back),
     ("a_running_session_is_looked_at", true, a_running_session_is_looked_at),
 ];
+
+/// Connections that are made under the eyes of a running session.
+const CONNECTIONS: u32 = 50;
 
 fn firstfin() -> &'static str {
     env!("CARGO_BIN_EXE_firstfin")
@@ -86,23 +93,29 @@ fn a_running_session_is_looked_at(tmux: &Path) {
     let window = Window::open(tmux, 100, 30);
     window.line(&format!("{} top", firstfin()));
     window.wait_for("the view", |screen| screen.contains("sockets looked at"));
-    let demo = Command::new(firstfin()).args(["demo", "--format", "json"]).stdout(Stdio::piped()).spawn();
-    let demo = demo.expect("the demo runs");
-    // Its namespaces, and the sockets in them, go with the demo. On a busy host a few are killed by a RST (RFC 1337).
-    let row = |screen: &str| {
-        let row = screen.lines().find(|line| line.starts_with("checkout["))?;
+    // This process closes first, so it has the TIME_WAITs, for a minute.
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let address = listener.local_addr().expect("its address");
+    for _ in 0..CONNECTIONS {
+        let client = TcpStream::connect(address).expect("a connection");
+        let (mut server, _) = listener.accept().expect("its other end");
+        drop(client);
+        assert_eq!(server.read(&mut [0]).expect("the FIN"), 0);
+    }
+    let comm = fs::read_to_string("/proc/self/comm").expect("a name");
+    let name = format!("{}[{}]", comm.trim_end(), id());
+    let is_there = |screen: &str| {
+        let row = screen.lines().find(|line| line.starts_with(&name)).unwrap_or_default();
         let columns: Vec<&str> = row.split_whitespace().collect();
-        let numbers = (columns.get(1)?.parse::<u64>().ok()?, columns.get(3)?.parse::<u64>().ok()?);
-        Some((columns.first()?.to_string(), numbers))
+        let count = CONNECTIONS.to_string();
+        columns.get(1) == Some(&count.as_str()) && columns.get(3) == Some(&count.as_str())
     };
-    let is_there =
-        |screen: &str| row(screen).is_some_and(|(_, (now, first))| (300..=400).contains(&now) && first == 400);
-    let screen = window.wait_for("the demo's TIME_WAITs", is_there);
-    let output = demo.wait_with_output().expect("the demo ends");
-    let report: Report = serde_json::from_slice(&output.stdout).expect("a report");
-    let checkout = report.time_wait.by_process.iter().find(|it| it.process.comm.as_str() == "checkout");
-    let pid = checkout.expect("checkout is in the demo's own report").process.pid;
-    assert_eq!(row(&screen).expect("it was there").0, format!("checkout[{pid}]"), "{screen}");
+    window.wait_for(&format!("{CONNECTIONS} TIME_WAITs of {name}, and as many first FINs"), is_there);
+    // It is selected by its name, and shows where it connected to.
+    window.keys(&["/"]);
+    window.line(&format!("[{}]", id()));
+    window.keys(&["Enter"]);
+    window.wait_for("its destination", |screen| screen.contains(&format!("{CONNECTIONS} to {address}")));
     window.keys(&["q"]);
     window.wait_for_shell(0);
 }

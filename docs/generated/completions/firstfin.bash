@@ -40,11 +40,11 @@ _firstfin() {
             firstfin,serve)
                 cmd="firstfin__subcmd__serve"
                 ;;
+            firstfin,top)
+                cmd="firstfin__subcmd__top"
+                ;;
             firstfin,trace)
                 cmd="firstfin__subcmd__trace"
-                ;;
-            firstfin,what-if)
-                cmd="firstfin__subcmd__what__subcmd__if"
                 ;;
             firstfin,why)
                 cmd="firstfin__subcmd__why"
@@ -73,11 +73,11 @@ _firstfin() {
             firstfin__subcmd__help,serve)
                 cmd="firstfin__subcmd__help__subcmd__serve"
                 ;;
+            firstfin__subcmd__help,top)
+                cmd="firstfin__subcmd__help__subcmd__top"
+                ;;
             firstfin__subcmd__help,trace)
                 cmd="firstfin__subcmd__help__subcmd__trace"
-                ;;
-            firstfin__subcmd__help,what-if)
-                cmd="firstfin__subcmd__help__subcmd__what__subcmd__if"
                 ;;
             firstfin__subcmd__help,why)
                 cmd="firstfin__subcmd__help__subcmd__why"
@@ -89,7 +89,7 @@ _firstfin() {
 
     case "${cmd}" in
         firstfin)
-            opts="-v -h -V --color --verbose --ring-size --max-rung --max-sockets --help --version doctor why trace report record replay what-if serve history demo help"
+            opts="-v -h -V --color --verbose --ring-size --max-rung --max-sockets --help --version doctor why trace report top record replay serve history demo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -119,7 +119,7 @@ _firstfin() {
             return 0
             ;;
         firstfin__subcmd__demo)
-            opts="-v -h --format --fail-on --record --html --color --verbose --ring-size --max-rung --max-sockets --help"
+            opts="-v -h --format --fail-on --record --color --verbose --ring-size --max-rung --max-sockets --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -134,10 +134,6 @@ _firstfin() {
                     return 0
                     ;;
                 --record)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --html)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -199,7 +195,7 @@ _firstfin() {
             return 0
             ;;
         firstfin__subcmd__help)
-            opts="doctor why trace report record replay what-if serve history demo help"
+            opts="doctor why trace report top record replay serve history demo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -324,7 +320,7 @@ _firstfin() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        firstfin__subcmd__help__subcmd__trace)
+        firstfin__subcmd__help__subcmd__top)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -338,7 +334,7 @@ _firstfin() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        firstfin__subcmd__help__subcmd__what__subcmd__if)
+        firstfin__subcmd__help__subcmd__trace)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -445,7 +441,7 @@ _firstfin() {
             return 0
             ;;
         firstfin__subcmd__record)
-            opts="-o -v -h --output --duration --redact --color --verbose --ring-size --max-rung --max-sockets --help"
+            opts="-o -v -h --output --duration --color --verbose --ring-size --max-rung --max-sockets --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -487,16 +483,12 @@ _firstfin() {
             return 0
             ;;
         firstfin__subcmd__replay)
-            opts="-v -h --format --fail-on --top --html --color --verbose --ring-size --max-rung --max-sockets --help"
+            opts="-v -h --format --fail-on --top --speed --color --verbose --ring-size --max-rung --max-sockets --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
-                --redact)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --format)
                     COMPREPLY=($(compgen -W "text json" -- "${cur}"))
                     return 0
@@ -509,7 +501,7 @@ _firstfin() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --html)
+                --speed)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -537,7 +529,7 @@ _firstfin() {
             return 0
             ;;
         firstfin__subcmd__report)
-            opts="-v -h --duration --interval --format --fail-on --top --record --html --color --verbose --ring-size --max-rung --max-sockets --help"
+            opts="-v -h --duration --interval --format --fail-on --top --record --color --verbose --ring-size --max-rung --max-sockets --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -564,10 +556,6 @@ _firstfin() {
                     return 0
                     ;;
                 --record)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --html)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -644,6 +632,40 @@ _firstfin() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        firstfin__subcmd__top)
+            opts="-v -h --record --color --verbose --ring-size --max-rung --max-sockets --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --record)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --ring-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-rung)
+                    COMPREPLY=($(compgen -W "fentry kprobe tracepoint" -- "${cur}"))
+                    return 0
+                    ;;
+                --max-sockets)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         firstfin__subcmd__trace)
             opts="-v -h --states --pid --comm --port --netns --cgroup --format --duration --count --color --verbose --ring-size --max-rung --max-sockets --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -681,68 +703,6 @@ _firstfin() {
                     ;;
                 --count)
                     COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --color)
-                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
-                    return 0
-                    ;;
-                --ring-size)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --max-rung)
-                    COMPREPLY=($(compgen -W "fentry kprobe tracepoint" -- "${cur}"))
-                    return 0
-                    ;;
-                --max-sockets)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        firstfin__subcmd__what__subcmd__if)
-            opts="-v -h --pool --keep-alive --port-range --tw-reuse --local-addresses --remote-addresses --client-closes-first --linger0 --process --all --format --color --verbose --ring-size --max-rung --max-sockets --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --pool)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --keep-alive)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --port-range)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --tw-reuse)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --local-addresses)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --remote-addresses)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --process)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --format)
-                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
                     return 0
                     ;;
                 --color)
