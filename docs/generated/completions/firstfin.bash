@@ -46,6 +46,9 @@ _firstfin() {
             firstfin,trace)
                 cmd="firstfin__subcmd__trace"
                 ;;
+            firstfin,what-if)
+                cmd="firstfin__subcmd__what__subcmd__if"
+                ;;
             firstfin,why)
                 cmd="firstfin__subcmd__why"
                 ;;
@@ -79,6 +82,9 @@ _firstfin() {
             firstfin__subcmd__help,trace)
                 cmd="firstfin__subcmd__help__subcmd__trace"
                 ;;
+            firstfin__subcmd__help,what-if)
+                cmd="firstfin__subcmd__help__subcmd__what__subcmd__if"
+                ;;
             firstfin__subcmd__help,why)
                 cmd="firstfin__subcmd__help__subcmd__why"
                 ;;
@@ -89,7 +95,7 @@ _firstfin() {
 
     case "${cmd}" in
         firstfin)
-            opts="-v -h -V --color --verbose --ring-size --max-rung --max-sockets --help --version doctor why trace report top record replay serve history demo help"
+            opts="-v -h -V --color --verbose --ring-size --max-rung --max-sockets --help --version doctor why trace report top record replay what-if serve history demo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -119,7 +125,7 @@ _firstfin() {
             return 0
             ;;
         firstfin__subcmd__demo)
-            opts="-v -h --format --fail-on --record --color --verbose --ring-size --max-rung --max-sockets --help"
+            opts="-v -h --format --fail-on --record --html --color --verbose --ring-size --max-rung --max-sockets --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -134,6 +140,10 @@ _firstfin() {
                     return 0
                     ;;
                 --record)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --html)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -195,7 +205,7 @@ _firstfin() {
             return 0
             ;;
         firstfin__subcmd__help)
-            opts="doctor why trace report top record replay serve history demo help"
+            opts="doctor why trace report top record replay what-if serve history demo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -348,6 +358,20 @@ _firstfin() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        firstfin__subcmd__help__subcmd__what__subcmd__if)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         firstfin__subcmd__help__subcmd__why)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -441,7 +465,7 @@ _firstfin() {
             return 0
             ;;
         firstfin__subcmd__record)
-            opts="-o -v -h --output --duration --color --verbose --ring-size --max-rung --max-sockets --help"
+            opts="-o -v -h --output --duration --redact --color --verbose --ring-size --max-rung --max-sockets --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -483,12 +507,16 @@ _firstfin() {
             return 0
             ;;
         firstfin__subcmd__replay)
-            opts="-v -h --format --fail-on --top --speed --color --verbose --ring-size --max-rung --max-sockets --help"
+            opts="-v -h --redact --format --fail-on --top --speed --html --color --verbose --ring-size --max-rung --max-sockets --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --redact)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -W "text json" -- "${cur}"))
                     return 0
@@ -502,6 +530,10 @@ _firstfin() {
                     return 0
                     ;;
                 --speed)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --html)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -529,7 +561,7 @@ _firstfin() {
             return 0
             ;;
         firstfin__subcmd__report)
-            opts="-v -h --duration --interval --format --fail-on --top --record --color --verbose --ring-size --max-rung --max-sockets --help"
+            opts="-v -h --duration --interval --format --fail-on --top --record --html --color --verbose --ring-size --max-rung --max-sockets --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -556,6 +588,10 @@ _firstfin() {
                     return 0
                     ;;
                 --record)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --html)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -703,6 +739,68 @@ _firstfin() {
                     ;;
                 --count)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --ring-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-rung)
+                    COMPREPLY=($(compgen -W "fentry kprobe tracepoint" -- "${cur}"))
+                    return 0
+                    ;;
+                --max-sockets)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        firstfin__subcmd__what__subcmd__if)
+            opts="-v -h --pool --keep-alive --port-range --tw-reuse --local-addresses --remote-addresses --client-closes-first --linger0 --process --all --format --color --verbose --ring-size --max-rung --max-sockets --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --pool)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --keep-alive)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --port-range)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tw-reuse)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --local-addresses)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --remote-addresses)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --process)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
                     return 0
                     ;;
                 --color)

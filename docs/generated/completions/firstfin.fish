@@ -42,6 +42,7 @@ complete -c firstfin -n "__fish_firstfin_needs_command" -f -a "report" -d 'Watch
 complete -c firstfin -n "__fish_firstfin_needs_command" -f -a "top" -d 'Watch this host and look at it as it happens'
 complete -c firstfin -n "__fish_firstfin_needs_command" -f -a "record" -d 'Watch this host and write down what is seen, to look into it later or elsewhere'
 complete -c firstfin -n "__fish_firstfin_needs_command" -f -a "replay" -d 'Make the report of a recording'
+complete -c firstfin -n "__fish_firstfin_needs_command" -f -a "what-if" -d 'Say what a change would have made of a recording'
 complete -c firstfin -n "__fish_firstfin_needs_command" -f -a "serve" -d 'Watch this host for good: metrics, alerts, a history'
 complete -c firstfin -n "__fish_firstfin_needs_command" -f -a "history" -d 'Say what was seen in the past: last night, at 03:12'
 complete -c firstfin -n "__fish_firstfin_needs_command" -f -a "demo" -d 'Watch a small misbehaving workload and report on it'
@@ -100,6 +101,7 @@ warning\t'Will hurt if it goes on'
 critical\t'Hurts now'"
 complete -c firstfin -n "__fish_firstfin_using_subcommand report" -l top -d 'How many entries of each list to show' -r
 complete -c firstfin -n "__fish_firstfin_using_subcommand report" -l record -d 'Write what was observed to this file, too: a recording for `firstfin replay`' -r -F
+complete -c firstfin -n "__fish_firstfin_using_subcommand report" -l html -d 'Write the report as a page to this file, too: charts over time, and all of it in one file that loads nothing' -r -F
 complete -c firstfin -n "__fish_firstfin_using_subcommand report" -l color -d 'Use colours' -r -f -a "auto\t''
 always\t''
 never\t''"
@@ -131,8 +133,10 @@ complete -c firstfin -n "__fish_firstfin_using_subcommand record" -l max-rung -d
 kprobe\t'kprobes and kretprobes, and tracepoints'
 tracepoint\t'Tracepoints'"
 complete -c firstfin -n "__fish_firstfin_using_subcommand record" -l max-sockets -d 'Number of sockets that can be followed at the same time (advanced)' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand record" -l redact -d 'Replace every name and address, each by the same one everywhere'
 complete -c firstfin -n "__fish_firstfin_using_subcommand record" -s v -l verbose -d 'Say more on standard error; twice for everything'
 complete -c firstfin -n "__fish_firstfin_using_subcommand record" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c firstfin -n "__fish_firstfin_using_subcommand replay" -l redact -d 'Make no report, but a copy in which every name and address is replaced, each by the same one everywhere' -r -F
 complete -c firstfin -n "__fish_firstfin_using_subcommand replay" -l format -d 'Form of the output; JSON is "firstfin.report/1"' -r -f -a "text\t'For people'
 json\t'For programs'"
 complete -c firstfin -n "__fish_firstfin_using_subcommand replay" -l fail-on -d 'Exit with status 1 if there is a finding of this severity or a worse one' -r -f -a "info\t'Worth knowing'
@@ -140,6 +144,7 @@ warning\t'Will hurt if it goes on'
 critical\t'Hurts now'"
 complete -c firstfin -n "__fish_firstfin_using_subcommand replay" -l top -d 'How many entries of each list to show [default: 10]; without N: play it in the live view of `firstfin top`' -r
 complete -c firstfin -n "__fish_firstfin_using_subcommand replay" -l speed -d 'How much faster than it happened the live view plays it: 1 to 1000' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand replay" -l html -d 'Write the report as a page to this file, too: charts over time, and all of it in one file that loads nothing' -r -F
 complete -c firstfin -n "__fish_firstfin_using_subcommand replay" -l color -d 'Use colours' -r -f -a "auto\t''
 always\t''
 never\t''"
@@ -150,6 +155,28 @@ tracepoint\t'Tracepoints'"
 complete -c firstfin -n "__fish_firstfin_using_subcommand replay" -l max-sockets -d 'Number of sockets that can be followed at the same time (advanced)' -r
 complete -c firstfin -n "__fish_firstfin_using_subcommand replay" -s v -l verbose -d 'Say more on standard error; twice for everything'
 complete -c firstfin -n "__fish_firstfin_using_subcommand replay" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c firstfin -n "__fish_firstfin_using_subcommand what-if" -l pool -d 'A pool: at most N connections of a process to a destination at once, which stay open; requests queue for one' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand what-if" -l keep-alive -d 'A connection that has been idle for less than this is used again: 5, 0.5, 30s, 2m' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand what-if" -l port-range -d 'Another net.ipv4.ip_local_port_range: 10240-65535' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand what-if" -l tw-reuse -d 'Another net.ipv4.tcp_tw_reuse: 0 never, 1 always, 2 on loopback only' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand what-if" -l local-addresses -d 'Connections are made from N local addresses in turn' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand what-if" -l remote-addresses -d 'Each destination has N addresses, used in turn' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand what-if" -l process -d 'Only connections of this process: its id, or its name' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand what-if" -l format -d 'Form of the output; JSON is "firstfin.what-if/1"' -r -f -a "text\t'For people'
+json\t'For programs'"
+complete -c firstfin -n "__fish_firstfin_using_subcommand what-if" -l color -d 'Use colours' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c firstfin -n "__fish_firstfin_using_subcommand what-if" -l ring-size -d 'Size of the ring buffer that carries events from the kernel (advanced)' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand what-if" -l max-rung -d 'Use no better means than this (advanced)' -r -f -a "fentry\t'fentry and fexit programs, and everything below'
+kprobe\t'kprobes and kretprobes, and tracepoints'
+tracepoint\t'Tracepoints'"
+complete -c firstfin -n "__fish_firstfin_using_subcommand what-if" -l max-sockets -d 'Number of sockets that can be followed at the same time (advanced)' -r
+complete -c firstfin -n "__fish_firstfin_using_subcommand what-if" -l client-closes-first -d 'The client closes first where the server does now: TIME_WAIT moves to the client'
+complete -c firstfin -n "__fish_firstfin_using_subcommand what-if" -l linger0 -d 'Whoever closes first does so with SO_LINGER on and a time of zero: no TIME_WAIT, and data may be lost'
+complete -c firstfin -n "__fish_firstfin_using_subcommand what-if" -l all -d 'Try each remedy by itself, and rank them by their effect'
+complete -c firstfin -n "__fish_firstfin_using_subcommand what-if" -s v -l verbose -d 'Say more on standard error; twice for everything'
+complete -c firstfin -n "__fish_firstfin_using_subcommand what-if" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c firstfin -n "__fish_firstfin_using_subcommand serve" -l config -d 'The configuration. Without it: /etc/firstfin/firstfin.toml, if that is there' -r -F
 complete -c firstfin -n "__fish_firstfin_using_subcommand serve" -l listen -d 'Where the endpoint listens: 127.0.0.1:19293, [::1]:19293, off (http.listen)' -r
 complete -c firstfin -n "__fish_firstfin_using_subcommand serve" -l interval -d 'How long a round is: 10s, 1m (observe.interval)' -r
@@ -199,6 +226,7 @@ complete -c firstfin -n "__fish_firstfin_using_subcommand demo" -l fail-on -d 'E
 warning\t'Will hurt if it goes on'
 critical\t'Hurts now'"
 complete -c firstfin -n "__fish_firstfin_using_subcommand demo" -l record -d 'Write what was observed to this file, too: a recording for `firstfin replay`' -r -F
+complete -c firstfin -n "__fish_firstfin_using_subcommand demo" -l html -d 'Write the report as a page to this file, too: charts over time, and all of it in one file that loads nothing' -r -F
 complete -c firstfin -n "__fish_firstfin_using_subcommand demo" -l color -d 'Use colours' -r -f -a "auto\t''
 always\t''
 never\t''"
@@ -209,14 +237,15 @@ tracepoint\t'Tracepoints'"
 complete -c firstfin -n "__fish_firstfin_using_subcommand demo" -l max-sockets -d 'Number of sockets that can be followed at the same time (advanced)' -r
 complete -c firstfin -n "__fish_firstfin_using_subcommand demo" -s v -l verbose -d 'Say more on standard error; twice for everything'
 complete -c firstfin -n "__fish_firstfin_using_subcommand demo" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report top record replay serve history demo help" -f -a "doctor" -d 'Say what this host allows, and what is missing'
-complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report top record replay serve history demo help" -f -a "why" -d 'Say who has a port now, and what bind() or connect() would say'
-complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report top record replay serve history demo help" -f -a "trace" -d 'Print ends of connections and failures as they happen'
-complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report top record replay serve history demo help" -f -a "report" -d 'Watch this host for a while, then say who causes what'
-complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report top record replay serve history demo help" -f -a "top" -d 'Watch this host and look at it as it happens'
-complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report top record replay serve history demo help" -f -a "record" -d 'Watch this host and write down what is seen, to look into it later or elsewhere'
-complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report top record replay serve history demo help" -f -a "replay" -d 'Make the report of a recording'
-complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report top record replay serve history demo help" -f -a "serve" -d 'Watch this host for good: metrics, alerts, a history'
-complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report top record replay serve history demo help" -f -a "history" -d 'Say what was seen in the past: last night, at 03:12'
-complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report top record replay serve history demo help" -f -a "demo" -d 'Watch a small misbehaving workload and report on it'
-complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report top record replay serve history demo help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report top record replay what-if serve history demo help" -f -a "doctor" -d 'Say what this host allows, and what is missing'
+complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report top record replay what-if serve history demo help" -f -a "why" -d 'Say who has a port now, and what bind() or connect() would say'
+complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report top record replay what-if serve history demo help" -f -a "trace" -d 'Print ends of connections and failures as they happen'
+complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report top record replay what-if serve history demo help" -f -a "report" -d 'Watch this host for a while, then say who causes what'
+complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report top record replay what-if serve history demo help" -f -a "top" -d 'Watch this host and look at it as it happens'
+complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report top record replay what-if serve history demo help" -f -a "record" -d 'Watch this host and write down what is seen, to look into it later or elsewhere'
+complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report top record replay what-if serve history demo help" -f -a "replay" -d 'Make the report of a recording'
+complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report top record replay what-if serve history demo help" -f -a "what-if" -d 'Say what a change would have made of a recording'
+complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report top record replay what-if serve history demo help" -f -a "serve" -d 'Watch this host for good: metrics, alerts, a history'
+complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report top record replay what-if serve history demo help" -f -a "history" -d 'Say what was seen in the past: last night, at 03:12'
+complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report top record replay what-if serve history demo help" -f -a "demo" -d 'Watch a small misbehaving workload and report on it'
+complete -c firstfin -n "__fish_firstfin_using_subcommand help; and not __fish_seen_subcommand_from doctor why trace report top record replay what-if serve history demo help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
