@@ -120,6 +120,8 @@ pub struct Closes {
     /// Timewait sockets that left, also of those that had entered before. In the first window `entered` is their sum and what
     /// is there
     pub left: Left,
+    /// Of those not seen to leave: a connection of the same four numbers entered, so they had left before
+    pub replaced: u64,
 }
 
 /// [`Closes`] of everybody.
@@ -172,6 +174,13 @@ impl Turnover {
 
     pub(super) fn left(&mut self, owner: OwnerId, why: Leaving) {
         self.of(owner).left.add(why);
+    }
+
+    /// The place of one is taken by another, which cannot be while it is there.
+    pub(super) fn replaced(&mut self, owner: OwnerId) {
+        let closes = self.of(owner);
+        closes.left.add(Leaving::Unseen);
+        closes.replaced += 1;
     }
 
     /// One did not enter after all.
@@ -256,6 +265,12 @@ impl Turnover {
         self.all().map(|closes| closes.entered).sum()
     }
 
+    /// Those of [`Closes::replaced`], whoever's they are.
+    #[must_use]
+    pub fn all_replaced(&self) -> u64 {
+        self.all().map(|closes| closes.replaced).sum()
+    }
+
     /// FIN_WAIT2 minisockets that became TIME_WAIT during the window, where that is observed.
     #[must_use]
     pub fn became_time_wait(&self) -> u64 {
@@ -300,6 +315,8 @@ mod tests {
         turnover.of(OwnerId::AGENT).entered += 1;
         turnover.left(id, Leaving::Expired);
         assert_eq!((turnover.entered(), turnover.all_left().total()), (1, 1));
+        turnover.replaced(id);
+        assert_eq!((turnover.all_replaced(), turnover.all_left().get(Leaving::Unseen)), (1, 1));
         assert_eq!(turnover.by_process().count(), 1);
     }
 }

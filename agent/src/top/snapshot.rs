@@ -9,7 +9,7 @@ use crate::{
     analysis,
     model::{Census, Leaving, ProcessKey, TimeWaitSubstate, Timestamp},
     report::{Destination, Direction, ProcessInfo, Report, SessionFacts, build},
-    state::{Attribution, Closes, State, TIME_WAIT_LENGTH},
+    state::{Attribution, Closes, Left, State, TIME_WAIT_LENGTH},
 };
 
 /// Timewait sockets by age: up to 10, 20, 30, 40, 50, 60 seconds. Older ones, whose clock was started again, are in the last.
@@ -22,7 +22,7 @@ pub const AGE_STEP_S: u64 = TIME_WAIT_LENGTH.as_secs() / AGES as u64;
 pub struct Flow {
     /// Connections that entered TIME_WAIT, or FIN_WAIT2 minisockets
     pub entered: u64,
-    /// Timewait sockets that were seen to leave
+    /// Timewait sockets that were seen to leave, or whose place another one has taken
     pub left: u64,
     /// Connections for which it sent the first FIN
     pub closed_first: u64,
@@ -30,8 +30,8 @@ pub struct Flow {
 
 impl Flow {
     fn of(closes: &Closes) -> Self {
-        // Those not seen to leave are found missing in a census, which shows them no more.
-        let left = closes.left.total() - closes.left.get(Leaving::Unseen);
+        // The others that were not seen to leave are found missing in a census: the look has left them out already.
+        let left = seen_to_leave(&closes.left) + closes.replaced;
         Self { entered: closes.entered, left, closed_first: closes.closed_first }
     }
 }
@@ -54,9 +54,8 @@ impl Tick {
     #[must_use]
     pub fn of(state: &State, at: Timestamp) -> Self {
         let turnover = state.turnover();
-        let left = turnover.all_left();
-        let mut all =
-            Flow { entered: turnover.entered(), left: left.total() - left.get(Leaving::Unseen), closed_first: 0 };
+        let left = seen_to_leave(&turnover.all_left()) + turnover.all_replaced();
+        let mut all = Flow { entered: turnover.entered(), left, closed_first: 0 };
         let processes: Vec<_> = turnover
             .by_process()
             .map(|(key, closes)| {
@@ -67,6 +66,10 @@ impl Tick {
             .collect();
         Self { at, events: state.received(), all, processes }
     }
+}
+
+fn seen_to_leave(left: &Left) -> u64 {
+    left.total() - left.get(Leaving::Unseen)
 }
 
 fn info(state: &State, key: ProcessKey) -> ProcessInfo {

@@ -101,7 +101,7 @@ impl Ledger {
         };
         match put {
             Put::Added => {}
-            Put::Replaced(before) => turnover.left(before.owner, Leaving::Unseen),
+            Put::Replaced(before) => turnover.replaced(before.owner),
             Put::NoRoom => {
                 self.evicted += 1;
                 turnover.left(entry.owner, Leaving::Unseen);
