@@ -229,7 +229,7 @@ fn sparks(samples: &[u64]) -> String {
         if sample == 0 {
             return ' ';
         }
-        let step = sample.saturating_mul(SPARKS.len() as u64 - 1) / highest;
+        let step = u128::from(sample) * (SPARKS.len() as u128 - 1) / u128::from(highest);
         usize::try_from(step).ok().and_then(|step| SPARKS.get(step)).copied().unwrap_or('█')
     };
     samples.iter().map(spark).collect()
@@ -244,6 +244,6 @@ mod tests {
         assert_eq!(sparks(&[0, 1, 50, 100]), " ▁▄█");
         assert_eq!(sparks(&[]), "");
         assert_eq!(sparks(&[0, 0]), "  ");
-        assert_eq!(sparks(&[u64::MAX, 1]), "▇▁");
+        assert_eq!(sparks(&[u64::MAX, 1]), "█▁");
     }
 }
