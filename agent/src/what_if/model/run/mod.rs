@@ -1,5 +1,8 @@
 //! Event by event through a workload.
 
+mod keeping;
+mod sharing;
+
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, VecDeque},
@@ -211,58 +214,6 @@ impl<'a> Model<'a> {
         }
     }
 
-    /// A connection that is there already, a new one, or none for now.
-    fn requested(&mut self, place: usize, key: Key, at: Timestamp) {
-        let pool = self.pools.entry(key).or_default();
-        if let Some((made, _)) = pool.idle.pop() {
-            self.serve(made, place, at);
-            return;
-        }
-        if self.changes.pool.is_some_and(|most| pool.open >= most) {
-            pool.waiting.push_back((place, at));
-            return;
-        }
-        let Some(made) = self.open(place, at) else { return };
-        self.pools.entry(key).or_default().open += 1;
-        self.serve(made, place, at);
-    }
-
-    fn serve(&mut self, made: usize, place: usize, at: Timestamp) {
-        let Some(connection) = self.made.get_mut(made) else { return };
-        connection.exchange = place;
-        connection.uses += 1;
-        let exchange = self.workload.exchanges.get(place);
-        let ends = exchange.into_iter().flat_map(|exchange| exchange.client.iter().chain(&exchange.server));
-        if let Some(lasted) = ends.filter_map(|end: &End| end.lasted).next() {
-            self.push(at.plus(lasted), Happening::Served(made));
-        }
-    }
-
-    fn served(&mut self, made: usize, at: Timestamp) {
-        let Some((key, uses)) = self.made.get(made).and_then(|it| Some((it.key?, it.uses))) else { return };
-        let pool = self.pools.entry(key).or_default();
-        if let Some((next, since)) = pool.waiting.pop_front() {
-            self.run.waited += 1;
-            self.run.longest_wait = self.run.longest_wait.max(at.since(since));
-            self.serve(made, next, at);
-            return;
-        }
-        pool.idle.push((made, uses));
-        if let Some(keep_alive) = self.changes.keep_alive {
-            self.push(at.plus(keep_alive), Happening::IdleOver(made, uses));
-        }
-    }
-
-    fn idle_over(&mut self, made: usize, uses: u64, at: Timestamp) {
-        let Some(key) = self.made.get(made).and_then(|it| it.key) else { return };
-        let pool = self.pools.entry(key).or_default();
-        let Some(place) = pool.idle.iter().position(|idle| *idle == (made, uses)) else { return };
-        pool.idle.remove(place);
-        pool.open = pool.open.saturating_sub(1);
-        self.client_ends(made, at);
-        self.server_ends(made, at);
-    }
-
     /// Makes a connection, if there is a port for it.
     fn open(&mut self, place: usize, at: Timestamp) -> Option<usize> {
         let exchange = self.exchange(place)?;
@@ -408,67 +359,6 @@ impl<'a> Model<'a> {
         if let Some(port) = bound {
             self.hosts.entry(netns_of(&place)).or_default().unbind(port);
         }
-    }
-
-    /// A timewait socket keeps four numbers until its time is over. `began`: since when it is in TIME_WAIT proper, if it ever is.
-    fn keep(&mut self, at: Timestamp, place: Place, bound: Option<u16>, began: Option<Timestamp>, until: Timestamp) {
-        let netns = netns_of(&place);
-        let host = self.hosts.entry(netns).or_default();
-        host.time_wait += 1;
-        let (reuse, usable) = (host.reuse, host.usable);
-        let id = self.time_waits.len();
-        let mut frees = until;
-        match place {
-            Place::Port(lane, port) => {
-                let ports = self.lanes.entry(lane).or_default();
-                ports.put(port, Slot::TimeWait { id, is_reusable: false });
-                self.run.ports(&lane, ports.used(), usable);
-                let hold = reuse.hold(&lane.route);
-                if let Some(began) = began.filter(|_| hold < TIME_WAIT_LENGTH && bound.is_none()) {
-                    frees = frees.min(began.plus(hold));
-                    self.push(began.plus(hold).max(at), Happening::Reusable(id));
-                }
-            }
-            Place::Numbers(..) => {
-                self.numbers.insert(place, id);
-            }
-        }
-        self.time_waits.push(TimeWait { netns, place, bound, is_reusable: false, is_gone: false, frees });
-        self.push(until.max(at), Happening::Over(id));
-        self.total += 1;
-        self.run.time_wait(self.total, at);
-    }
-
-    fn reusable(&mut self, id: usize) {
-        let Some(time_wait) = self.time_waits.get_mut(id).filter(|it| !it.is_gone) else { return };
-        time_wait.is_reusable = true;
-        if let Place::Port(lane, port) = time_wait.place {
-            self.lanes.entry(lane).or_default().put(port, Slot::TimeWait { id, is_reusable: true });
-        }
-    }
-
-    fn over(&mut self, id: usize) {
-        let Some(time_wait) = self.time_waits.get(id).filter(|it| !it.is_gone) else { return };
-        let slot = Slot::TimeWait { id, is_reusable: time_wait.is_reusable };
-        if let Place::Port(lane, port) = time_wait.place {
-            self.lanes.entry(lane).or_default().free(port, slot);
-        }
-        self.leave(id);
-    }
-
-    /// A timewait socket is gone; its port has been seen to.
-    fn leave(&mut self, id: usize) {
-        let Some(time_wait) = self.time_waits.get_mut(id).filter(|it| !it.is_gone) else { return };
-        time_wait.is_gone = true;
-        let host = self.hosts.entry(time_wait.netns).or_default();
-        host.time_wait = host.time_wait.saturating_sub(1);
-        if let Some(port) = time_wait.bound {
-            host.unbind(port);
-        }
-        if self.numbers.get(&time_wait.place) == Some(&id) {
-            self.numbers.remove(&time_wait.place);
-        }
-        self.total = self.total.saturating_sub(1);
     }
 
     fn sample(&mut self, place: usize) {
