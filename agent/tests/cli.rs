@@ -309,3 +309,37 @@ fn a_recording_is_redacted_into_a_copy_and_never_into_itself() {
     assert!(stderr(&output).contains("is not a line of a firstfin recording"), "{}", stderr(&output));
     assert!(!copy.exists(), "what was written of it looks like a recording that was cut off");
 }
+
+/// Made with `firstfin record` on Linux 7.3 with fentry programs, while the demo ran: what only these see is in it, too.
+#[test]
+fn a_recording_of_another_kernel_can_be_reported_shown_and_changed() {
+    let recording = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recordings/fentry.ffrec");
+    let recording = recording.to_str().unwrap();
+    let folder = folder("another-kernel");
+    fs::create_dir(&folder).unwrap();
+    let page = folder.join("page.html");
+
+    let output = firstfin(&["replay", recording, "--html", page.to_str().unwrap()]).output().unwrap();
+    let report = stdout(&output);
+    for said in [
+        "crawler[147] (exited) cannot connect to 127.0.0.1:6379: no ephemeral port is free towards it",
+        "held by billing-sync[144] (exited): TIME_WAIT 127.0.0.1:25000 -> 127.0.0.1:5432, 58 s left",
+        "left: 400 gone with their namespace",
+        "of 650 connect() on this host half found a port within 128 us",
+    ] {
+        assert!(report.contains(said), "{said}: {report}");
+    }
+    let page = fs::read_to_string(page).unwrap();
+    for said in ["crawler[147] (exited) cannot connect to 127.0.0.1:6379", "gone with their namespace", "fentry"] {
+        assert!(page.contains(said), "{said} is not on the page");
+    }
+
+    let output = firstfin(&["what-if", recording, "--port-range", "1024-65535", "--format", "json"]).output().unwrap();
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let figures = |pointer: &str| answer.pointer(pointer).and_then(Value::as_u64);
+    assert_eq!(
+        (figures("/today/connect_failures"), figures("/what_if/connect_failures")),
+        (Some(16), Some(0)),
+        "{answer:#}"
+    );
+}

@@ -28,6 +28,9 @@ pub(super) fn run(global: &Global, args: &cli::Replay) -> anyhow::Result<ExitCod
         redact(&args.file, copy)?;
         return Ok(ExitCode::SUCCESS);
     }
+    if args.speed != 1 && args.top != Some(None) {
+        bail!("--speed is of the live view: it wants --top without a number, behind FILE");
+    }
     let top = match args.top {
         None => ENTRIES,
         Some(Some(entries)) => entries,

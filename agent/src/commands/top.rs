@@ -24,16 +24,24 @@ pub(super) fn run(global: &Global, args: &cli::Top) -> anyhow::Result<()> {
         let _entered = runtime.enter();
         Session::start(&settings(global, Detail::Report, Filter::default()), recording)?
     };
-    show(&runtime, global, Live::of(session), "this host")
+    let mut live = Live::of(session);
+    show(&runtime, global, &mut live, "this host")?;
+    // Else it would be one that was cut off.
+    if args.record.is_some() { runtime.block_on(live.end()) } else { Ok(()) }
 }
 
 /// Shows what comes from a source until its user has seen enough.
-pub(super) fn view(global: &Global, source: impl Source, title: &str) -> anyhow::Result<()> {
+pub(super) fn view(global: &Global, mut source: impl Source, title: &str) -> anyhow::Result<()> {
     ensure_terminal()?;
-    show(&runtime()?, global, source, title)
+    show(&runtime()?, global, &mut source, title)
 }
 
-fn show(runtime: &tokio::runtime::Runtime, global: &Global, source: impl Source, title: &str) -> anyhow::Result<()> {
+fn show(
+    runtime: &tokio::runtime::Runtime,
+    global: &Global,
+    source: &mut impl Source,
+    title: &str,
+) -> anyhow::Result<()> {
     let is_coloured = output::is_coloured(global.color);
     let mut screen = Screen::open(is_coloured)?;
     runtime.block_on(watch(source, &mut screen, Palette { is_coloured }, title))

@@ -35,7 +35,7 @@ impl NewFile {
                     name.push(path.file_name().ok_or(io::ErrorKind::InvalidFilename)?);
                     name.push(format!(".{}.new", std::process::id()));
                     let temporary = path.with_file_name(name);
-                    let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+                    let file = File::options().write(true).create_new(true).mode(0o600).open(&temporary)?;
                     (file, Some(temporary))
                 }
             };

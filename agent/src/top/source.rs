@@ -54,6 +54,14 @@ impl Live {
     pub const fn of(session: Session) -> Self {
         Self { session }
     }
+
+    /// Ends the session, and its recording.
+    ///
+    /// # Errors
+    /// Those of [`Session::finish`].
+    pub async fn end(self) -> anyhow::Result<()> {
+        self.session.finish(false).await.map(|_| ())
+    }
 }
 
 impl Source for Live {

@@ -29,7 +29,7 @@ enum Woken {
 ///
 /// # Errors
 /// The source or the terminal fail.
-pub async fn watch(mut source: impl Source, screen: &mut Screen, palette: Palette, title: &str) -> anyhow::Result<()> {
+pub async fn watch(source: &mut impl Source, screen: &mut Screen, palette: Palette, title: &str) -> anyhow::Result<()> {
     let mut input = Input::listen()?;
     let mut app = App::new(source.began(), title);
     let mut ticks = interval(TICK);

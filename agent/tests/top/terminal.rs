@@ -15,8 +15,9 @@ use crate::tmux::Window;
 /// Name, whether it needs root, and what is done with tmux.
 type Test = (&'static str, bool, fn(&Path));
 
-pub(crate) const TESTS: [Test; 3] = [
+pub(crate) const TESTS: [Test; 4] = [
     ("a_recording_is_looked_at", false, a_recording_is_looked_at),
+    ("a_recording_of_another_kernel_is_looked_at", false, a_recording_of_another_kernel_is_looked_at),
     ("a_signal_gives_the_terminal_back", false, a_signal_gives_the_terminal_back),
     ("a_running_session_is_looked_at", true, a_running_session_is_looked_at),
 ];
@@ -28,12 +29,12 @@ fn firstfin() -> &'static str {
     env!("CARGO_BIN_EXE_firstfin")
 }
 
-fn recording() -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recordings/demo.jsonl").display().to_string()
+fn recording(name: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recordings").join(name).display().to_string()
 }
 
 fn replay() -> String {
-    format!("{} replay {} --top --speed 4", firstfin(), recording())
+    format!("{} replay {} --top --speed 4", firstfin(), recording("demo.jsonl"))
 }
 
 fn a_recording_is_looked_at(tmux: &Path) {
@@ -65,6 +66,23 @@ fn a_recording_is_looked_at(tmux: &Path) {
     window.wait_for_shell(0);
 }
 
+/// Where fentry programs load, what became of each timewait socket is seen.
+fn a_recording_of_another_kernel_is_looked_at(tmux: &Path) {
+    let window = Window::open(tmux, 100, 30);
+    window.line(&format!("{} replay {} --top --speed 30", firstfin(), recording("fentry.ffrec")));
+    let screen = window.wait_for("the end of the recording", |screen| screen.contains("the recording has ended"));
+    assert!(screen.contains("EphemeralPortExhaustion: crawler[147]"), "{screen}");
+    let checkout = screen.lines().find(|line| line.starts_with("checkout[142]")).unwrap_or_default();
+    let columns: Vec<&str> = checkout.split_whitespace().collect();
+    assert_eq!(
+        (columns.get(1), columns.get(3)),
+        (Some(&"0"), Some(&"400")),
+        "they went with their namespace:\n{screen}"
+    );
+    window.keys(&["q"]);
+    window.wait_for_shell(0);
+}
+
 fn a_signal_gives_the_terminal_back(tmux: &Path) {
     let window = Window::open(tmux, 80, 24);
     for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
@@ -80,7 +98,7 @@ fn a_signal_gives_the_terminal_back(tmux: &Path) {
     // A damaged recording ends the view with an error, and not before it is there.
     window.line(&format!(
         "(head -n 200 {}; echo nonsense) > damaged.$$; {} replay damaged.$$ --top",
-        recording(),
+        recording("demo.jsonl"),
         firstfin()
     ));
     window.wait_for("the error", |screen| screen.contains("line 201 is not a line of a firstfin recording"));
@@ -91,7 +109,7 @@ fn a_signal_gives_the_terminal_back(tmux: &Path) {
 
 fn a_running_session_is_looked_at(tmux: &Path) {
     let window = Window::open(tmux, 100, 30);
-    window.line(&format!("{} top", firstfin()));
+    window.line(&format!("{} top --record top.$$", firstfin()));
     window.wait_for("the view", |screen| screen.contains("sockets looked at"));
     // This process closes first, so it has the TIME_WAITs, for a minute.
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
@@ -118,4 +136,9 @@ fn a_running_session_is_looked_at(tmux: &Path) {
     window.wait_for("its destination", |screen| screen.contains(&format!("{CONNECTIONS} to {address}")));
     window.keys(&["q"]);
     window.wait_for_shell(0);
+    // What was seen is in the recording, and that is whole.
+    let count = |what: &str| format!("$({} replay top.$$ | grep -c '{what}')", firstfin());
+    let (seen, cut_off) = (count(&format!("to {address} ({CONNECTIONS})")), count("recording is cut off"));
+    window.line(&format!("clear; echo seen {seen} cut off {cut_off}; rm top.$$"));
+    window.wait_for("the destination, and no end that is missing", |screen| screen.contains("seen 1 cut off 0"));
 }
