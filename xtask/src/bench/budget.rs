@@ -148,7 +148,7 @@ fn parts(figures: &Figures, say: Say<'_>) {
     }
     if let Some(binary) = &figures.binary {
         let mib = binary.mib();
-        say("size of the binary", format!("<= {BINARY_MIB} MiB"), mib <= BINARY_MIB, format!("{mib:.1} MiB"));
+        say("size of the binary, stripped", format!("<= {BINARY_MIB} MiB"), mib <= BINARY_MIB, binary.said());
     }
     for series in figures.core.iter().flat_map(|core| core.series()) {
         let Some((low, high)) = series.range() else { continue };

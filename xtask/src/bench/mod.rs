@@ -185,7 +185,7 @@ impl Part {
             Self::Start => figures.start = Some(Start::measure(STARTS, results)?),
             Self::Dump => figures.dump = Some(Dump::measure()?),
             Self::Memory => figures.memory = Some(Memory::measure(results)?),
-            Self::Binary => figures.binary = Some(Binary::measure()?),
+            Self::Binary => figures.binary = Some(Binary::measure(results)?),
             Self::Core => figures.core = Some(Core::measure()?),
             Self::Losses => {
                 let lasting = Duration::from_secs(if is_quick { 3 } else { 60 });
