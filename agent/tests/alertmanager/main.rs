@@ -10,6 +10,8 @@
 )]
 
 mod daemon;
+#[path = "../needing/mod.rs"]
+mod needing;
 #[path = "../receiver/mod.rs"]
 mod receiver;
 
@@ -27,7 +29,8 @@ use firstfin::{
     alert::{Alerts, Config},
     report::{Finding, Severity},
 };
-use libtest_mimic::{Arguments, Completion, Trial};
+use libtest_mimic::Arguments;
+use needing::trial;
 use receiver::{Receiver, exhausted, folder, free_address, report, wait_until};
 use serde_json::{Value, json};
 
@@ -47,20 +50,6 @@ fn main() -> ExitCode {
     trials.push(trial("a_certificate_that_nobody_trusts_is_tried_seldom", openssl, bad_certificate));
     trials.push(trial("the_daemon_wakes_on_call", daemon::servers, daemon::wakes_on_call));
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
-}
-
-/// A test that is skipped, with the reason, where the program it needs is not here.
-fn trial(name: &'static str, find: fn() -> Result<PathBuf, String>, body: fn(&Path)) -> Trial {
-    Trial::ignorable_test(name, move || match find() {
-        Ok(program) => {
-            body(&program);
-            Ok(Completion::Completed)
-        }
-        Err(why) => {
-            eprintln!("SKIP {name}: {why}");
-            Ok(Completion::ignored_with(why))
-        }
-    })
 }
 
 fn alertmanager() -> Result<PathBuf, String> {

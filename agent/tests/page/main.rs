@@ -11,6 +11,8 @@
 
 mod chromium;
 mod content;
+#[path = "../needing/mod.rs"]
+mod needing;
 mod synthetic;
 
 use std::{
@@ -26,7 +28,8 @@ use firstfin::{
     recording::{Played, play},
     report::Report,
 };
-use libtest_mimic::{Arguments, Completion, Trial};
+use libtest_mimic::{Arguments, Trial};
+use needing::trial;
 
 /// A test that is given the program it needs.
 type Body = fn(&Path);
@@ -57,18 +60,7 @@ fn main() -> ExitCode {
         ("a_narrow_page_does_not_overflow", chromium::a_narrow_page_does_not_overflow),
         ("it_prints", chromium::it_prints),
     ];
-    trials.extend(shown.map(|(name, body)| {
-        Trial::ignorable_test(name, move || match chromium::program() {
-            Ok(program) => {
-                body(&program);
-                Ok(Completion::Completed)
-            }
-            Err(why) => {
-                eprintln!("SKIP {name}: {why}");
-                Ok(Completion::ignored_with(why))
-            }
-        })
-    }));
+    trials.extend(shown.map(|(name, body)| trial(name, chromium::program, body)));
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 

@@ -10,27 +10,22 @@
     reason = "a test that cannot go on has failed: clippy.toml allows it in tests, but does not know this harness"
 )]
 
+#[path = "../needing/mod.rs"]
+mod needing;
 mod terminal;
 mod tmux;
 mod view;
 
 use std::process::ExitCode;
 
-use libtest_mimic::{Arguments, Completion, Trial};
+use libtest_mimic::Arguments;
+
+use needing::trial;
 
 fn main() -> ExitCode {
     let mut trials = view::tests();
     for (name, needs_root, body) in terminal::TESTS {
-        trials.push(Trial::ignorable_test(name, move || match tmux::find(needs_root) {
-            Ok(program) => {
-                body(&program);
-                Ok(Completion::Completed)
-            }
-            Err(why) => {
-                eprintln!("SKIP {name}: {why}");
-                Ok(Completion::ignored_with(why))
-            }
-        }));
+        trials.push(trial(name, move || tmux::find(needs_root), body));
     }
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
