@@ -12,7 +12,7 @@ pub use self::{
     timeline::{Column, MAX_POINTS, MAX_PROCESSES, Point, Timeline},
 };
 use crate::{
-    model::{Census, Event, Timestamp},
+    model::Census,
     report::SessionFacts,
     state::{Input, State},
 };
@@ -35,7 +35,7 @@ impl Course {
             // What was there when the session began was there from its beginning.
             Input::Begin { .. } | Input::Process(_) | Input::Holders { .. } => {}
             Input::Event(event) => {
-                if let Some(at) = time(event) {
+                if let Some(at) = event.at() {
                     self.timeline.advance(state, at);
                 }
                 if self.closings.note(state, event) {
@@ -54,17 +54,5 @@ impl Course {
         self.timeline.end(state, census, state.started().plus(facts.duration));
         self.closings.end(state, facts);
         self.port_searches_observed = facts.port_searches.is_some();
-    }
-}
-
-/// When an event happened.
-const fn time(event: &Event) -> Option<Timestamp> {
-    match event {
-        Event::Transition(it) => Some(it.at),
-        Event::ClosedByPeer(it) => Some(it.at),
-        Event::Retraction(it) => Some(it.at),
-        Event::Refused(it) => Some(it.at),
-        Event::TimeWait(it) => Some(it.at),
-        Event::ProcessSeen(_) => None,
     }
 }

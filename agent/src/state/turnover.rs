@@ -207,18 +207,19 @@ impl Turnover {
     /// How many timewait sockets of a number there are, by what was added up.
     #[cfg(test)]
     pub(super) fn live(&self, id: OwnerId) -> u64 {
-        self.all_live().nth(id.0 as usize).map_or(0, |(_, live)| live)
+        let Some(((_, closes), carried)) = self.of.get(id.0 as usize).zip(self.carried.get(id.0 as usize)) else {
+            return 0;
+        };
+        carried + closes.entered - closes.left.total()
     }
 
     /// How many timewait sockets each process has by what was seen of them: those that entered, less those that left. Where
     /// leaving is not observed, they leave when two censuses do not show them.
     pub fn live_by_process(&self) -> impl Iterator<Item = (ProcessKey, u64)> {
-        self.all_live().filter(|(_, live)| *live > 0)
-    }
-
-    fn all_live(&self) -> impl Iterator<Item = (ProcessKey, u64)> {
         let all = self.of.iter().zip(&self.carried);
-        all.map(|((key, closes), carried)| (*key, (carried + closes.entered).saturating_sub(closes.left.total())))
+        let live =
+            all.map(|((key, closes), carried)| (*key, (carried + closes.entered).saturating_sub(closes.left.total())));
+        live.filter(|(_, live)| *live > 0)
     }
 
     /// How many numbers there are, in use or not.

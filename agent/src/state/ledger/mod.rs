@@ -176,9 +176,7 @@ impl Ledger {
     /// taken in, they have left without being seen to.
     pub(super) fn each_gone(&self, census: &Census, mut gone: impl FnMut(OwnerId)) {
         let shown = Shown::by(census, self);
-        let v4 = self.v4.iter().map(|(place, key, entry)| (key.netns(), entry, shown.v4.contains(place)));
-        let v6 = self.v6.iter().map(|(place, key, entry)| (key.netns(), entry, shown.v6.contains(place)));
-        for (netns, entry, is_shown) in v4.chain(v6) {
+        for (netns, entry, is_shown) in self.entries(&shown) {
             if shown.lacks(netns, &entry, is_shown) {
                 gone(entry.owner);
             }
@@ -190,14 +188,19 @@ impl Ledger {
     pub(super) fn each_not_shown(&self, census: &Census, mut not_shown: impl FnMut(OwnerId)) {
         let shown = Shown::by(census, self);
         let unreachable: Vec<Netns> = census.unreachable.iter().map(|(netns, _)| *netns).collect();
-        let v4 = self.v4.iter().map(|(place, key, entry)| (key.netns(), entry, shown.v4.contains(place)));
-        let v6 = self.v6.iter().map(|(place, key, entry)| (key.netns(), entry, shown.v6.contains(place)));
-        for (netns, entry, is_shown) in v4.chain(v6) {
+        for (netns, entry, is_shown) in self.entries(&shown) {
             let is_gone_with_it = !shown.dumped.contains_key(&netns) && !unreachable.contains(&netns);
             if shown.lacks(netns, &entry, is_shown) || is_gone_with_it && entry.entered < census.at {
                 not_shown(entry.owner);
             }
         }
+    }
+
+    /// Every entry, with its namespace and whether a census shows it.
+    fn entries<'a>(&'a self, shown: &'a Shown) -> impl Iterator<Item = (Netns, Entry, bool)> + 'a {
+        let v4 = self.v4.iter().map(|(place, key, entry)| (key.netns(), entry, shown.v4.contains(place)));
+        let v6 = self.v6.iter().map(|(place, key, entry)| (key.netns(), entry, shown.v6.contains(place)));
+        v4.chain(v6)
     }
 
     /// Tells whose each entry is.

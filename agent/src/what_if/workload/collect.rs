@@ -4,7 +4,7 @@ use std::{io::BufRead, net::SocketAddr, time::Duration};
 
 use super::{Close, Gaps, Lingering, Look, OlderTimeWait, PortBy, Program, Sample, Workload, finish};
 use crate::{
-    hash::FastMap,
+    hash::{FastMap, FastSet},
     model::{
         Census, ConnectFailure, Connection, Ending, Event, Leaving, Netns, NetnsCensus, OpenKind, ProcessKey,
         SocketHolders, SocketId, Task, TcpState, TimeWaitChange, TimeWaitEvent, TimeWaitId, TimeWaitMade,
@@ -66,7 +66,7 @@ pub struct Collector {
     /// When a dump first showed a connection, and when its end was told
     pub(super) seen: FastMap<Connection, Timestamp>,
     pub(super) last_end: FastMap<Connection, Timestamp>,
-    served: FastMap<(Netns, u16), ()>,
+    served: FastSet<(Netns, u16)>,
     pub(super) looks: Vec<Look>,
     pub(super) samples: Vec<Sample>,
     /// How long TIME_WAITs lasted that ran out by themselves
@@ -152,10 +152,16 @@ impl Collector {
     /// Keeps the settings of a namespace, and the sockets that take ports out, if they are not what they were.
     fn look(&mut self, namespace: &NetnsCensus) {
         let takes_out = |state| matches!(state, TcpState::Listen | TcpState::BoundInactive);
-        let mut look = NetnsCensus { rows: crate::model::Rows::default(), ..namespace.clone() };
-        look.rows.extend(namespace.rows.iter().filter(|row| takes_out(row.state)));
+        let look = Look {
+            netns: namespace.netns,
+            at: namespace.at,
+            rows: namespace.rows.iter().filter(|row| takes_out(row.state)).collect(),
+            kernel_time_wait: namespace.kernel_time_wait,
+            time_wait_overflow: namespace.time_wait_overflow,
+            settings: namespace.settings.clone(),
+        };
         for port in namespace.served_ports() {
-            self.served.insert((namespace.netns, port), ());
+            self.served.insert((namespace.netns, port));
         }
         let known = self.looks.iter().rev().find(|known| known.netns == look.netns);
         let is_same = known.is_some_and(|known| known.settings == look.settings && known.rows == look.rows);
@@ -216,7 +222,7 @@ impl Collector {
     fn transition(&mut self, transition: &Transition) {
         let Some(ending) = transition.ending() else {
             if transition.new == TcpState::Listen {
-                self.served.insert((transition.connection.netns, transition.connection.local.port()), ());
+                self.served.insert((transition.connection.netns, transition.connection.local.port()));
             }
             return;
         };
@@ -238,7 +244,7 @@ impl Collector {
         let stock = self.stock.remove(&connection);
         let opened = transition.opened.or(stock.as_ref().map(|stock| stock.opened)).unwrap_or_else(|| {
             self.gaps.direction += 1;
-            let is_served = self.served.contains_key(&(connection.netns, connection.local.port()));
+            let is_served = self.served.contains(&(connection.netns, connection.local.port()));
             if is_served { OpenKind::Passive } else { OpenKind::Active }
         });
         let begun = transition.born.or_else(|| self.begun.filter(|_| stock.is_some() || transition.is_older()));
