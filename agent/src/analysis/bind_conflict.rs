@@ -4,7 +4,7 @@
 use super::{counted, namespace, times, who, who_or_unknown};
 use crate::{
     model::{Asker, Call, errno},
-    report::{BindFailure, Finding, Holder, HolderKind, Refusal, Report, Severity},
+    report::{BindFailure, Finding, Holder, HolderKind, Report, Severity},
     rules::Remedy,
 };
 
@@ -104,11 +104,7 @@ fn is_stolen(report: &Report, failure: &BindFailure) -> bool {
 /// The kernel's rule, as far as it is known.
 fn cause(failure: &BindFailure) -> String {
     match &failure.refusal {
-        Some(Refusal { rule: Some(rule), .. }) => rule.explain().to_owned(),
-        Some(Refusal { rule: None, unknown }) => {
-            let unknown: Vec<_> = unknown.iter().map(|fact| fact.name()).collect();
-            format!("not certain: of the holder it is not known: {}", unknown.join(", "))
-        }
+        Some(refusal) => refusal.explain(),
         None if failure.holders.is_empty() => String::new(),
         None => "none of the sockets that have the port now is in the way: the one that was is gone".to_owned(),
     }

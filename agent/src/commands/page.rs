@@ -14,15 +14,18 @@ pub(super) fn create(path: Option<&Path>) -> anyhow::Result<Option<NewFile>> {
     path.map(NewFile::create).transpose()
 }
 
-/// Writes the page, if one is asked for. Where that fails, the report can be printed all the same.
-pub(super) fn write(
-    file: Option<NewFile>,
-    report: &Report,
+/// Makes the report, writes the page if one is asked for, and prints the report, whether or not the page could be written.
+pub(super) fn tell(
     played: &Played,
+    page: Option<NewFile>,
     course: Option<&Course>,
-) -> anyhow::Result<()> {
-    if let (Some(file), Some(course)) = (file, course) {
-        file.finish(&html::render(report, course, played.state.started())?)?;
-    }
-    Ok(())
+    print: impl FnOnce(&Report) -> anyhow::Result<()>,
+) -> anyhow::Result<Report> {
+    let report = played.report();
+    let written = page
+        .zip(course)
+        .map_or(Ok(()), |(file, course)| file.finish(&html::render(&report, course, played.state.started())?));
+    print(&report)?;
+    written?;
+    Ok(report)
 }

@@ -48,10 +48,9 @@ pub(super) fn run(global: &Global, args: &cli::Replay) -> anyhow::Result<ExitCod
     if let Some(course) = &mut course {
         course.end(&played.state, &played.census, &played.facts);
     }
-    let report = played.report();
-    let written = page::write(page, &report, &played, course.as_ref());
-    report::print(&report, args.format, json::Layout::Document, &report::options(global, usize::from(top)))?;
-    written?;
+    let report = page::tell(&played, page, course.as_ref(), |report| {
+        report::print(report, args.format, json::Layout::Document, &report::options(global, usize::from(top)))
+    })?;
     Ok(exit_code(&report, args.fail_on))
 }
 

@@ -47,10 +47,8 @@ pub(super) async fn run(global: &Global, args: &cli::Report) -> anyhow::Result<E
         let is_last = interrupt.came() || end <= Instant::now();
         if is_last {
             let (played, course) = session.end(interrupt.came()).await?;
-            let report = played.report();
-            let written = page::write(page, &report, &played, course.as_ref());
-            print(&report, args.format, layout, &options)?;
-            written?;
+            let report =
+                page::tell(&played, page, course.as_ref(), |report| print(report, args.format, layout, &options))?;
             return Ok(exit_code(&report, args.fail_on));
         }
         print(&session.report().await?, args.format, layout, &options)?;

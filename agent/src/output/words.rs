@@ -1,8 +1,8 @@
 //! The words for what the model names, the same wherever people read them.
 
 use crate::{
-    model::{ConnectFailure, Container, Leaving, Reset, SocketOptions, errno},
-    report::{HolderKind, ProcessInfo, Severity},
+    model::{Call, ConnectFailure, Container, Leaving, Reset, SocketOptions, errno},
+    report::{Destination, Direction, HolderKind, ProcessInfo, Severity},
 };
 
 /// What stands where no process is known.
@@ -50,6 +50,32 @@ fn container(container: &Container) -> String {
     match container.pod_name() {
         Some(pod) => format!("{runtime} {name}, pod {pod}"),
         None => format!("{runtime} {name}"),
+    }
+}
+
+/// `10.0.0.5:443`; of what was served here, with its end here: `10.0.0.5 at 10.0.0.1:80`
+pub(crate) fn ends(remote: &str, local: Option<&str>) -> String {
+    match local {
+        Some(local) => format!("{remote} at {local}"),
+        None => remote.to_owned(),
+    }
+}
+
+/// Where connections go to, come from, or are served: `to 10.0.0.5:443`.
+pub(crate) fn destination(it: &Destination) -> String {
+    let way = match it.direction {
+        Some(Direction::Outbound) => "to",
+        Some(Direction::Inbound) => "from",
+        None => "with",
+    };
+    format!("{way} {}", ends(&it.remote, it.local.as_deref()))
+}
+
+/// The system call, as it is written.
+pub(crate) const fn call(call: Call) -> &'static str {
+    match call {
+        Call::Bind => "bind()",
+        Call::Listen => "listen()",
     }
 }
 

@@ -378,6 +378,20 @@ pub struct Refusal {
     pub unknown: Vec<Fact>,
 }
 
+impl Refusal {
+    /// The rule, or what would have to be known to name it.
+    #[must_use]
+    pub fn explain(&self) -> String {
+        self.rule.map_or_else(
+            || {
+                let unknown: Vec<_> = self.unknown.iter().map(|fact| fact.name()).collect();
+                format!("not certain: of the holder it is not known: {}", unknown.join(", "))
+            },
+            |rule| rule.explain().to_owned(),
+        )
+    }
+}
+
 /// A socket that holds a port someone else wanted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Holder {

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     model::{ProcessKey, Timestamp},
+    output::words,
     report::{ProcessInfo, ProcessTimeWait, Report},
 };
 
@@ -121,7 +122,7 @@ impl Model {
             if let Some(reported) = self.reported(row) {
                 // It knows the namespace of the sockets.
                 row.process.netns = reported.process.netns;
-                row.destinations = reported.destinations.iter().map(super::snapshot::destination).collect();
+                row.destinations = reported.destinations.iter().map(words::destination).collect();
             }
         }
         rows

@@ -8,7 +8,7 @@ use std::{collections::HashMap, rc::Rc, time::Duration};
 use crate::{
     analysis,
     model::{Census, Leaving, ProcessKey, TimeWaitSubstate, Timestamp},
-    report::{Destination, Direction, ProcessInfo, Report, SessionFacts, build},
+    report::{ProcessInfo, Report, SessionFacts, build},
     state::{Attribution, Closes, Left, State, TIME_WAIT_LENGTH},
 };
 
@@ -138,20 +138,6 @@ impl Look {
         report.ports.clone_from(&self.report.ports);
         report.findings = analysis::findings(&report);
         self.report = Rc::new(report);
-    }
-}
-
-/// Where connections go to, come from, or are served.
-#[must_use]
-pub fn destination(it: &Destination) -> String {
-    let way = match it.direction {
-        Some(Direction::Outbound) => "to",
-        Some(Direction::Inbound) => "from",
-        None => "with",
-    };
-    match &it.local {
-        Some(local) => format!("{way} {} at {local}", it.remote),
-        None => format!("{way} {}", it.remote),
     }
 }
 

@@ -41,9 +41,8 @@ pub(super) async fn run(global: &Global, args: &cli::Demo) -> anyhow::Result<Exi
     };
     let (played, course) = session.end(interrupt.came()).await?;
     drop(workload);
-    let report = played.report();
-    let written = page::write(page, &report, &played, course.as_ref());
-    report::print(&report, args.format, json::Layout::Document, &report::options(global, TOP))?;
-    written?;
+    let report = page::tell(&played, page, course.as_ref(), |report| {
+        report::print(report, args.format, json::Layout::Document, &report::options(global, TOP))
+    })?;
     Ok(exit_code(&report, args.fail_on))
 }

@@ -256,10 +256,7 @@ pub(super) fn resets(report: &Report) -> Rows<CountView> {
         count: grouped(it.count),
         process: words::process_or_unknown(it.process.as_ref()),
         below: failures::below(it.process.as_ref(), it.netns, context),
-        remote: match &it.local {
-            Some(local) => format!("{} at {local}", it.remote),
-            None => it.remote.clone(),
-        },
+        remote: words::ends(&it.remote, it.local.as_deref()),
         how: words::reset(it.kind).to_owned(),
     })
 }

@@ -5,7 +5,7 @@ use super::{
     layout::{Column, Page, Row},
 };
 use crate::{
-    model::{Call, ConnectFailure, Netns},
+    model::{ConnectFailure, Netns},
     output::words,
     report::{BindFailure, ConnectFailures, Holder, HolderKind, ProcessInfo, Report, Resets},
 };
@@ -53,15 +53,11 @@ fn bind_failures(page: &mut Page, all: &[BindFailure], context: Context) {
 }
 
 pub(in crate::output) fn bind_failure(it: &BindFailure) -> String {
-    let call = match it.call {
-        Call::Bind => "bind()",
-        Call::Listen => "listen()",
-    };
     let local = it.local.as_deref().unwrap_or("an address that could not be read");
     let times = if it.count == 1 { "once".to_owned() } else { format!("{} times", it.count) };
     let process = words::process(&it.process);
     let by = if it.processes > 1 { format!(" by {} processes", it.processes) } else { String::new() };
-    format!("{process}: {call} to {local}: {}{}, {times}{by}", it.error, words::bind_error(it.errno))
+    format!("{process}: {} to {local}: {}{}, {times}{by}", words::call(it.call), it.error, words::bind_error(it.errno))
 }
 
 pub(in crate::output) fn holder(it: &Holder, context: Context) -> String {
@@ -129,10 +125,7 @@ fn resets(page: &mut Page, all: &[Resets], context: Context) {
         cells: vec![
             it.count.to_string(),
             words::process_or_unknown(it.process.as_ref()),
-            match &it.local {
-                Some(local) => format!("{} at {local}", it.remote),
-                None => it.remote.clone(),
-            },
+            words::ends(&it.remote, it.local.as_deref()),
             words::reset(it.kind).to_owned(),
         ],
         below: below(it.process.as_ref(), it.netns, context),

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     model::Leaving,
     output::words,
-    report::{Destination, Direction, NetnsTimeWait, ProcessTimeWait, Report, TimeWait, UnattributedReasons},
+    report::{Destination, NetnsTimeWait, ProcessTimeWait, Report, TimeWait, UnattributedReasons},
 };
 
 pub(super) fn render(page: &mut Page, report: &Report, context: Context) {
@@ -109,15 +109,7 @@ pub(in crate::output) fn destinations(it: &ProcessTimeWait) -> Option<String> {
 }
 
 fn destination(it: &Destination) -> String {
-    let way = match it.direction {
-        Some(Direction::Outbound) => "to",
-        Some(Direction::Inbound) => "from",
-        None => "with",
-    };
-    match &it.local {
-        Some(local) => format!("{way} {} at {local} ({})", it.remote, it.sockets),
-        None => format!("{way} {} ({})", it.remote, it.sockets),
-    }
+    format!("{} ({})", words::destination(it), it.sockets)
 }
 
 pub(in crate::output) fn reasons(reasons: &UnattributedReasons) -> Vec<String> {

@@ -12,9 +12,8 @@ use super::{
     Palette, nothing,
 };
 use crate::{
-    model::Call,
     output::{text, words},
-    report::{BindFailure, ConnectFailures, Finding, Refusal, Resets},
+    report::{BindFailure, ConnectFailures, Finding, Resets},
 };
 
 /// Lines for more about the selected one.
@@ -58,7 +57,7 @@ fn about(failure: &Failure<'_>, app: &App) -> Vec<(&'static str, String)> {
     if let Failure::Bind(it) = failure {
         about.extend(it.holders.first().map(|holder| ("held", text::holder(holder))));
         about.extend(it.holders_unknown.clone().map(|why| ("held", why)));
-        about.extend(it.refusal.as_ref().map(|refusal| ("why", why(refusal))));
+        about.extend(it.refusal.as_ref().map(|refusal| ("why", refusal.explain())));
     }
     let report = app.shown().report();
     let finding = report.and_then(|report| report.findings.iter().find(|finding| is_about(finding, failure)));
@@ -86,10 +85,7 @@ fn lines(failure: &Failure<'_>) -> Vec<String> {
 }
 
 fn bind(it: &BindFailure) -> Vec<String> {
-    let call = match it.call {
-        Call::Bind => "bind()",
-        Call::Listen => "listen()",
-    };
+    let call = words::call(it.call);
     let local = it.local.as_deref().unwrap_or("an address that could not be read");
     let who = words::process(&it.process);
     let holder = match (it.holders.first(), &it.holders_unknown) {
@@ -104,17 +100,6 @@ fn bind(it: &BindFailure) -> Vec<String> {
     vec![format!("{:>6}x {who}: {call} to {local}: {}{}", it.count, it.error, words::bind_error(it.errno)), holder]
 }
 
-/// The kernel's rule.
-fn why(refusal: &Refusal) -> String {
-    refusal.rule.map_or_else(
-        || {
-            let unknown: Vec<_> = refusal.unknown.iter().map(|fact| fact.name()).collect();
-            format!("not certain: of the holder it is not known: {}", unknown.join(", "))
-        },
-        |rule| rule.explain().to_owned(),
-    )
-}
-
 fn connect(it: &ConnectFailures) -> String {
     let who = words::process_or_unknown(it.process.as_ref());
     let error = if it.error.is_empty() { String::new() } else { format!(" ({})", it.error) };
@@ -123,6 +108,6 @@ fn connect(it: &ConnectFailures) -> String {
 
 fn reset(it: &Resets) -> String {
     let who = words::process_or_unknown(it.process.as_ref());
-    let at = it.local.as_ref().map_or_else(String::new, |local| format!(" at {local}"));
-    format!("{:>6}x {who}: cut off, {}{at}: {}", it.count, it.remote, words::reset(it.kind))
+    let ends = words::ends(&it.remote, it.local.as_deref());
+    format!("{:>6}x {who}: cut off, {ends}: {}", it.count, words::reset(it.kind))
 }

@@ -10,7 +10,7 @@ use super::{
     super::{
         app::App,
         model::Row,
-        snapshot::{AGE_STEP_S, AGES, destination},
+        snapshot::{AGE_STEP_S, AGES},
     },
     Palette, nothing, rate,
 };
@@ -101,7 +101,7 @@ fn destinations(reported: Option<&ProcessTimeWait>, palette: Palette) -> Vec<Lin
         it.destinations
             .iter()
             .take(DESTINATIONS)
-            .map(|it| Line::from(format!("{:>7} {}", it.sockets, destination(it)))),
+            .map(|it| Line::from(format!("{:>7} {}", it.sockets, words::destination(it)))),
     );
     let more = it.destinations.len().saturating_sub(DESTINATIONS) as u64 + it.destinations_omitted;
     if more > 0 {
