@@ -1,17 +1,23 @@
 //! Options of other processes' sockets. sock_diag does not tell them, and the kernel tells only who has a descriptor: so
 //! through a duplicate of theirs, kept for as long as it takes to ask (pidfd_getfd(2), Linux 5.6, which needs what ptrace
 //! needs).
+//!
+//! A duplicate makes this process one of those that have the socket open: `ss -p` and `fuser` would say so, and another
+//! firstfin would name this one as the holder. So it is made where nobody looks, see [`apart`].
 
 use std::{
     collections::{HashMap, HashSet},
     io,
     net::SocketAddr,
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    panic::resume_unwind,
+    thread,
 };
 
 use rustix::{
     net::{getsockname, ipproto, sockopt},
     process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open},
+    thread::{UnshareFlags, unshare_unsafe},
 };
 
 use zerocopy::{FromBytes, IntoBytes};
@@ -19,15 +25,32 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::processes::Procfs;
 use crate::model::{HeldOptions, Inode, Netns, ProcessKey};
 
-/// The options of those of the `wanted` sockets that this process has open. What cannot be asked is left out: the process
-/// or its descriptor is gone, or may not be looked at.
-#[must_use]
-pub fn socket_options(procfs: &Procfs, process: ProcessKey, wanted: &HashSet<Inode>) -> HashMap<Inode, HeldOptions> {
-    let mut found = HashMap::new();
-    each(procfs, process, wanted, |inode, socket| {
-        found.insert(inode, options(socket));
-    });
-    found
+/// Where duplicates of other processes' descriptors are made: [`apart`].
+pub(super) struct Duplicates<'a> {
+    procfs: &'a Procfs,
+}
+
+/// Does `work` on a thread with a table of descriptors of its own, which goes with the thread. `/proc/PID/fd` shows the
+/// table of the thread group leader, so what is opened meanwhile is in nobody's list. `None`: there is no such thread.
+///
+/// # Panics
+/// If `work` does.
+pub(super) fn apart<T: Send>(procfs: &Procfs, work: impl FnOnce(&Duplicates<'_>) -> T + Send) -> Option<T> {
+    thread::scope(|scope| {
+        let inside = move || {
+            // SAFETY: of the descriptors opened from here on none leaves the thread, and of those from before, which are
+            // open in the copy as well, none is closed by it.
+            let unshared = unsafe { unshare_unsafe(UnshareFlags::FILES) };
+            if let Err(error) = unshared {
+                // What is asked matters more than that nobody sees it.
+                log::debug!("descriptors are duplicated in plain sight: {error}");
+            }
+            work(&Duplicates { procfs })
+        };
+        let spawned = thread::Builder::new().name("descriptors".to_owned()).spawn_scoped(scope, inside);
+        let thread = spawned.inspect_err(|error| log::warn!("no thread to ask for sockets' options: {error}")).ok()?;
+        Some(thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
+    })
 }
 
 /// A TCP socket that is bound to a port and nothing else.
@@ -39,42 +62,52 @@ pub(super) struct BoundSocket {
     pub(super) uid: Option<u32>,
 }
 
-/// Those of the `wanted` sockets that are such. In which namespace a socket is takes CAP_NET_ADMIN to ask; one of which
-/// it is not known is left out.
-pub(super) fn bound_sockets(
-    procfs: &Procfs,
-    process: ProcessKey,
-    wanted: &HashSet<Inode>,
-) -> HashMap<Inode, BoundSocket> {
-    let mut found = HashMap::new();
-    each(procfs, process, wanted, |inode, socket| {
-        if sockopt::socket_protocol(socket) == Ok(Some(ipproto::TCP))
-            && is_closed(socket)
-            && let Ok(local) =
-                getsockname(socket).map_err(drop).and_then(|local| SocketAddr::try_from(local).map_err(drop))
-            && local.port() != 0
-            && let Ok(netns) = netns(socket)
-        {
-            let uid = rustix::fs::fstat(socket).ok().map(|stat| stat.st_uid);
-            found.insert(inode, BoundSocket { netns, local, uid });
-        }
-    });
-    found
-}
-
-/// Hands over a duplicate of each of the `wanted` sockets, one at a time.
-fn each(procfs: &Procfs, process: ProcessKey, wanted: &HashSet<Inode>, mut ask: impl FnMut(Inode, &OwnedFd)) {
-    let Some(pid) = i32::try_from(process.tgid).ok().and_then(Pid::from_raw) else { return };
-    let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return };
-    // From here on the pid is not used again.
-    if !procfs.is_alive(process) {
-        return;
+impl Duplicates<'_> {
+    /// The options of those of the `wanted` sockets that this process has open. What cannot be asked is left out: the
+    /// process or its descriptor is gone, or may not be looked at.
+    #[must_use]
+    pub(super) fn socket_options(&self, process: ProcessKey, wanted: &HashSet<Inode>) -> HashMap<Inode, HeldOptions> {
+        let mut found = HashMap::new();
+        self.each(process, wanted, |inode, socket| {
+            found.insert(inode, options(socket));
+        });
+        found
     }
-    for (descriptor, inode) in procfs.descriptors_of(process.tgid, wanted) {
-        let Ok(socket) = pidfd_getfd(&pidfd, descriptor, PidfdGetfdFlags::empty()) else { continue };
-        // The number may have become another descriptor's.
-        if rustix::fs::fstat(&socket).is_ok_and(|stat| Inode(stat.st_ino) == inode) {
-            ask(inode, &socket);
+
+    /// Those of the `wanted` sockets that are only bound. In which namespace a socket is takes CAP_NET_ADMIN to ask; one
+    /// of which it is not known is left out.
+    #[must_use]
+    pub(super) fn bound_sockets(&self, process: ProcessKey, wanted: &HashSet<Inode>) -> HashMap<Inode, BoundSocket> {
+        let mut found = HashMap::new();
+        self.each(process, wanted, |inode, socket| {
+            if sockopt::socket_protocol(socket) == Ok(Some(ipproto::TCP))
+                && is_closed(socket)
+                && let Ok(local) =
+                    getsockname(socket).map_err(drop).and_then(|local| SocketAddr::try_from(local).map_err(drop))
+                && local.port() != 0
+                && let Ok(netns) = netns(socket)
+            {
+                let uid = rustix::fs::fstat(socket).ok().map(|stat| stat.st_uid);
+                found.insert(inode, BoundSocket { netns, local, uid });
+            }
+        });
+        found
+    }
+
+    /// Hands over a duplicate of each of the `wanted` sockets, one at a time.
+    fn each(&self, process: ProcessKey, wanted: &HashSet<Inode>, mut ask: impl FnMut(Inode, &OwnedFd)) {
+        let Some(pid) = i32::try_from(process.tgid).ok().and_then(Pid::from_raw) else { return };
+        let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return };
+        // From here on the pid is not used again.
+        if !self.procfs.is_alive(process) {
+            return;
+        }
+        for (descriptor, inode) in self.procfs.descriptors_of(process.tgid, wanted) {
+            let Ok(socket) = pidfd_getfd(&pidfd, descriptor, PidfdGetfdFlags::empty()) else { continue };
+            // The number may have become another descriptor's.
+            if rustix::fs::fstat(&socket).is_ok_and(|stat| Inode(stat.st_ino) == inode) {
+                ask(inode, &socket);
+            }
         }
     }
 }
@@ -145,7 +178,7 @@ mod tests {
         let procfs = Procfs::host();
         let process = procfs.by_pid(child.id()).unwrap();
         let stranger = ProcessKey { start_ticks: process.key.start_ticks + 100, ..process.key };
-        let read = |key| socket_options(&procfs, key, &[inode].into());
+        let read = |key| apart(&procfs, |duplicates| duplicates.socket_options(key, &[inode].into())).unwrap();
         let (found, of_stranger) = (read(process.key), read(stranger));
         child.kill().unwrap();
         child.wait().unwrap();
@@ -154,5 +187,22 @@ mod tests {
         assert_eq!(found, [(inode, expected)].into());
         assert_eq!(of_stranger, HashMap::new(), "the pid of another process");
         assert_eq!(read(process.key), HashMap::new(), "it is gone");
+    }
+    /// A listener that only a child has: while its options are asked, nobody sees it here.
+    #[test]
+    fn the_duplicate_is_in_nobodys_list() {
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, Some(ipproto::TCP)).unwrap();
+        let inode = Inode(rustix::fs::fstat(&socket).unwrap().st_ino);
+        let mut child = Command::new("sleep").arg("600").stdin(Stdio::from(socket)).spawn().unwrap();
+        let procfs = Procfs::host();
+        let process = procfs.by_pid(child.id()).unwrap().key;
+        let mut seen = Vec::new();
+        apart(&procfs, |duplicates| {
+            duplicates.each(process, &[inode].into(), |_, _| seen.push(procfs.socket_holders().by_inode));
+        });
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let holders: Vec<Vec<_>> = seen.iter().map(|seen| seen[&inode].iter().map(|it| it.key).collect()).collect();
+        assert_eq!(holders, [[process]]);
     }
 }

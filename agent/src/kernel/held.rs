@@ -91,8 +91,13 @@ fn bound_only(
         }
     }
     let mut rows: HashMap<Netns, Rows> = HashMap::new();
-    for ((process, uid), inodes) in by_process {
-        for (inode, bound) in descriptors::bound_sockets(procfs, process, &inodes) {
+    let found = descriptors::apart(procfs, |duplicates| {
+        let each =
+            by_process.into_iter().map(|((process, uid), inodes)| (uid, duplicates.bound_sockets(process, &inodes)));
+        each.collect::<Vec<_>>()
+    });
+    for (uid, sockets) in found.unwrap_or_default() {
+        for (inode, bound) in sockets {
             if port.is_none_or(|port| port == bound.local.port()) {
                 let unspecified = match bound.local {
                     std::net::SocketAddr::V4(_) => (std::net::Ipv4Addr::UNSPECIFIED, 0).into(),
@@ -135,14 +140,17 @@ fn options(procfs: &Procfs, sockets: &[HeldSocket]) -> HashMap<Inode, HeldOption
             by_process.entry(process.key).or_default().extend(socket.row.inode);
         }
     }
-    let mut known = HashMap::new();
-    for (process, mut wanted) in by_process {
-        wanted.retain(|inode| !known.contains_key(inode));
-        if !wanted.is_empty() {
-            known.extend(descriptors::socket_options(procfs, process, &wanted));
+    let known = descriptors::apart(procfs, |duplicates| {
+        let mut known = HashMap::new();
+        for (process, mut wanted) in by_process {
+            wanted.retain(|inode| !known.contains_key(inode));
+            if !wanted.is_empty() {
+                known.extend(duplicates.socket_options(process, &wanted));
+            }
         }
-    }
-    known
+        known
+    });
+    known.unwrap_or_default()
 }
 
 #[cfg(test)]
