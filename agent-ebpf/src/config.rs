@@ -130,7 +130,7 @@ pub enum Detail {
     /// other side first, that it ended
     #[default]
     Report = 0,
-    /// Every end of a connection, and listeners
+    /// Every end of a connection, and listeners; and how long handshakes took is counted
     Ends = 1,
     /// Every transition
     States = 2,

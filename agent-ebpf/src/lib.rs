@@ -20,11 +20,11 @@ pub use config::{Bit, Config, Detail, Filter, Offsets};
 pub use counters::Counter;
 #[cfg(not(target_arch = "bpf"))]
 pub use encode::closed_by_peer;
-pub use histogram::{SEARCH_BUCKETS, search_bucket, search_bucket_end_us};
+pub use histogram::{DURATION_BUCKETS, duration_bucket, duration_bucket_end_us};
 pub use record::{
     Address, Call, Ends, Header, RecordKind, SyscallRecord, Task, TaskNumber, TaskRecord, TimeWaitChange,
     TimeWaitRecord, TransitionRecord, ask_flag, conn_flag, look, task_flag, timewait_state,
 };
 
 /// Version of everything in this crate. The programs carry it as a global; the agent refuses an object of another one.
-pub const ABI_VERSION: u32 = 6;
+pub const ABI_VERSION: u32 = 7;

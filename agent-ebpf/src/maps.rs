@@ -1,10 +1,12 @@
 //! Every map but those of the sockets that are followed, with the reason for its size.
 
-use agent_ebpf::{Counter, SEARCH_BUCKETS, Task, TaskNumber};
+use agent_ebpf::{Counter, DURATION_BUCKETS, Task, TaskNumber, duration_bucket};
 use aya_ebpf::{
     macros::map,
     maps::{LruHashMap, PerCpuArray, RingBuf},
 };
+
+use crate::emit;
 
 /// A process that was announced, and the number that stands for it.
 #[derive(Clone, Copy)]
@@ -103,9 +105,24 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
 #[map]
 pub(crate) static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT, 0);
 
-/// How often connect() looked for a port for how long, by `search_bucket()`.
+/// How often connect() looked for a port for how long, by `duration_bucket()`.
 #[map]
-pub(crate) static SEARCHES: PerCpuArray<u64> = PerCpuArray::with_max_entries(SEARCH_BUCKETS, 0);
+pub(crate) static SEARCHES: PerCpuArray<u64> = PerCpuArray::with_max_entries(DURATION_BUCKETS, 0);
+
+/// How many connections took how long from SYN_SENT to ESTABLISHED, by the same. Counted for [`Detail::Ends`] alone.
+///
+/// [`Detail::Ends`]: agent_ebpf::Detail::Ends
+#[map]
+pub(crate) static HANDSHAKES: PerCpuArray<u64> = PerCpuArray::with_max_entries(DURATION_BUCKETS, 0);
+
+/// Counts a duration that began at `since_ns` in one of the two histograms above.
+#[inline(always)]
+pub(crate) fn count_duration(histogram: &PerCpuArray<u64>, since_ns: u64) {
+    if let Some(count) = histogram.get_ptr_mut(duration_bucket(emit::now().wrapping_sub(since_ns))) {
+        // SAFETY: this CPU's own, live value.
+        unsafe { *count = (*count).wrapping_add(1) };
+    }
+}
 
 /// By thread group. An LRU does here: whoever falls out is announced once more.
 #[map]

@@ -14,8 +14,10 @@ pub const TASKS_SEEN: &str = "TASKS_SEEN";
 pub const CALLS: &str = "CALLS";
 /// Per-CPU array: the last socket that seemed to enter TIME_WAIT on this CPU.
 pub const CLAIM: &str = "CLAIM";
-/// Per-CPU array: how often connect() looked for a port for how long, by [`search_bucket`](crate::search_bucket).
+/// Per-CPU array: how often connect() looked for a port for how long, by [`duration_bucket`](crate::duration_bucket).
 pub const SEARCHES: &str = "SEARCHES";
+/// Per-CPU array: how many connections took how long from SYN_SENT to ESTABLISHED, by the same.
+pub const HANDSHAKES: &str = "HANDSHAKES";
 /// Read-only global [`Config`](crate::Config).
 pub const CONFIG: &str = "CONFIG";
 

@@ -41,6 +41,12 @@ pub(crate) fn is_for_report() -> bool {
     config!(detail) == Detail::Report as u32
 }
 
+/// Whether every end of a connection is sent, and nothing else of it.
+#[inline(always)]
+pub(crate) fn is_for_ends() -> bool {
+    config!(detail) == Detail::Ends as u32
+}
+
 /// Whether every transition is sent.
 #[inline(always)]
 pub(crate) fn is_for_states() -> bool {

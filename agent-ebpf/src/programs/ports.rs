@@ -1,6 +1,6 @@
 //! The search for a local port: bind() and listen() that lose a conflict, connect() that finds none.
 
-use agent_ebpf::{Address, Call, Counter, conn_flag, search_bucket};
+use agent_ebpf::{Address, Call, Counter, conn_flag};
 use aya_ebpf::{
     bindings::BPF_ANY,
     helpers::bpf_get_current_pid_tgid,
@@ -11,7 +11,7 @@ use aya_ebpf::{
 use super::syscalls::asking;
 use crate::{
     emit, followed,
-    maps::{ARGUMENTS, Arguments, CALLS, PendingCall, SEARCHES},
+    maps::{ARGUMENTS, Arguments, CALLS, PendingCall, SEARCHES, count_duration},
     memory::Probed,
     socket,
     states::LISTEN,
@@ -142,10 +142,7 @@ fn connected(sk: u64, result: i32) {
         connection.port_errno = result.unsigned_abs() as u16;
     }
     // A port that bind() chose is not looked for.
-    if connection.flags & (conn_flag::ACTIVE_OPEN | conn_flag::PORT_BOUND) == conn_flag::ACTIVE_OPEN
-        && let Some(count) = SEARCHES.get_ptr_mut(search_bucket(emit::now().wrapping_sub(connection.born_ns)))
-    {
-        // SAFETY: this CPU's own, live value.
-        unsafe { *count = (*count).wrapping_add(1) };
+    if connection.flags & (conn_flag::ACTIVE_OPEN | conn_flag::PORT_BOUND) == conn_flag::ACTIVE_OPEN {
+        count_duration(&SEARCHES, connection.born_ns);
     }
 }

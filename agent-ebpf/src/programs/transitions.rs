@@ -15,10 +15,10 @@ use aya_log_ebpf::debug;
 use crate::{
     emit,
     followed::{self, Connection, UNSEEN, Who},
-    maps::CLAIM,
+    maps::{CLAIM, HANDSHAKES, count_duration},
     memory::{Memory, Probed, Typed},
     programs::timewait,
-    settings::{config, is_for_report, is_for_states},
+    settings::{config, is_for_ends, is_for_report, is_for_states},
     socket,
     states::{CLOSE, CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN, SYN_RECV, SYN_SENT},
     task::{self, Program},
@@ -241,6 +241,10 @@ fn learn<M: Memory>(connection: &mut Connection, sk: u64, old: u8, new: u8) -> A
         }
         (_, ESTABLISHED) => {
             connection.flags |= conn_flag::ESTABLISHED;
+            // Since connect(), if that was seen.
+            if is_for_ends() && old == SYN_SENT && connection.born_ns != 0 {
+                count_duration(&HANDSHAKES, connection.born_ns);
+            }
             Acts::Nobody
         }
         // tcp_close_state(): only __tcp_close() and tcp_shutdown() get here, on behalf of a system call or an exit.

@@ -26,6 +26,8 @@ pub struct Course {
     pub closings: Closings,
     /// Whether it was seen how long connect() looks for a port
     pub port_searches_observed: bool,
+    /// Whether connect() was timed
+    pub connect_timed: bool,
 }
 
 impl Course {
@@ -54,5 +56,6 @@ impl Course {
         self.timeline.end(state, census, state.started().plus(facts.duration));
         self.closings.end(state, facts);
         self.port_searches_observed = facts.port_searches.is_some();
+        self.connect_timed = facts.handshakes.is_some();
     }
 }

@@ -7,11 +7,11 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
 };
 
-use agent_ebpf::{ABI_VERSION, Config, Counter, Detail, Filter, SEARCH_BUCKETS, names};
+use agent_ebpf::{ABI_VERSION, Config, Counter, DURATION_BUCKETS, Detail, Filter, names};
 use anyhow::{Context as _, anyhow};
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{MapData, PerCpuArray, RingBuf},
+    maps::{MapData, MapError, PerCpuArray, RingBuf},
     programs::{BtfTracePoint, FEntry, FExit, KProbe, ProgramError, RawTracePoint, TracePoint},
 };
 use aya_log::EbpfLogger;
@@ -68,6 +68,13 @@ impl Default for Settings {
 /// Places of the table of sockets, at most: 64 MB. More sockets than that at once find theirs in the hash table behind it.
 const MAX_PLACES: u32 = 1 << 20;
 
+/// Durations, counted on each CPU by [`duration_bucket`](agent_ebpf::duration_bucket).
+type Histogram = PerCpuArray<MapData, u64>;
+
+fn read(histogram: &Histogram) -> Result<Vec<u64>, MapError> {
+    (0..DURATION_BUCKETS).map(|bucket| histogram.get(&bucket, 0).map(|values| values.iter().sum())).collect()
+}
+
 /// What the kernel could not tell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Losses {
@@ -89,7 +96,9 @@ pub struct Programs {
     plan: Plan,
     ring: RingBuf<MapData>,
     counters: PerCpuArray<MapData, u64>,
-    searches: PerCpuArray<MapData, u64>,
+    searches: Histogram,
+    handshakes: Histogram,
+    are_handshakes_timed: bool,
     decoder: Decoder,
     bytes: u64,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
@@ -180,8 +189,8 @@ impl Programs {
         })
     }
 
-    /// How often connect() looked for a port for how long, by [`search_bucket`](agent_ebpf::search_bucket), whatever the
-    /// filter; none where it is not observed.
+    /// How often connect() looked for a port for how long, by [`duration_bucket`](agent_ebpf::duration_bucket), whatever
+    /// the filter; none where it is not observed.
     ///
     /// # Errors
     /// The histogram cannot be read.
@@ -189,9 +198,16 @@ impl Programs {
         if !matches!(self.plan.rung(Observed::NoFreePort), Rung::Fentry | Rung::Kprobe) {
             return Ok(None);
         }
-        let count = |bucket| self.searches.get(&bucket, 0).map(|values| values.iter().sum());
-        let counts: Result<Vec<u64>, _> = (0..SEARCH_BUCKETS).map(count).collect();
-        counts.map(Some).context("read how long connect() looked for ports")
+        read(&self.searches).map(Some).context("read how long connect() looked for ports")
+    }
+
+    /// How many connections took how long from connect() to the end of the handshake, by the same and whatever the
+    /// filter; none unless they are timed, which is so for [`Detail::Ends`].
+    ///
+    /// # Errors
+    /// The histogram cannot be read.
+    pub fn handshakes(&self) -> anyhow::Result<Option<Vec<u64>>> {
+        self.are_handshakes_timed.then(|| read(&self.handshakes)).transpose().context("read how long handshakes took")
     }
 
     /// Calls the kernel skipped because the same program, or another kprobe, was running on that CPU, of programs that
@@ -301,7 +317,10 @@ fn load_and_attach(mut plan: Plan, settings: &Settings) -> anyhow::Result<Progra
     let log = EbpfLogger::init(&mut ebpf).inspect_err(|error| log::debug!("no log of the programs: {error}")).ok();
     let ring = RingBuf::try_from(ebpf.take_map(names::EVENTS).context("the object has no ring buffer")?)?;
     let counters = PerCpuArray::try_from(ebpf.take_map(names::COUNTERS).context("the object has no counters")?)?;
-    let searches = PerCpuArray::try_from(ebpf.take_map(names::SEARCHES).context("the object has no histogram")?)?;
+    let mut histogram = |name| Histogram::try_from(ebpf.take_map(name)?).ok();
+    let searches = histogram(names::SEARCHES).context("the object does not count searches for a port")?;
+    let handshakes = histogram(names::HANDSHAKES).context("the object does not count handshakes")?;
+    let are_handshakes_timed = settings.detail == Detail::Ends;
 
     let types = KernelTypes::default();
     for number in 0..plan.steps.len() {
@@ -320,7 +339,19 @@ fn load_and_attach(mut plan: Plan, settings: &Settings) -> anyhow::Result<Progra
         }
     }
     let kprobes = kprobe_links(&ebpf);
-    Ok(Programs { plan, ring, counters, searches, decoder: Decoder::default(), bytes: 0, log, ebpf, kprobes })
+    Ok(Programs {
+        plan,
+        ring,
+        counters,
+        searches,
+        handshakes,
+        are_handshakes_timed,
+        decoder: Decoder::default(),
+        bytes: 0,
+        log,
+        ebpf,
+        kprobes,
+    })
 }
 
 /// Before 5.11 the kernel charges maps to RLIMIT_MEMLOCK, and the usual 64 kB are not enough. Since then it does not, so

@@ -129,6 +129,7 @@ pub(crate) fn quiet() -> Report {
         time_wait: TimeWait { namespaces: vec![namespace(HOST, 0)], ..TimeWait::default() },
         ports: Ports::default(),
         bind_failures: Vec::new(),
+        connect_latency: None,
         connect_failures: Vec::new(),
         rejected_syns: Vec::new(),
         close_wait: Vec::new(),

@@ -207,6 +207,7 @@ impl Redactor {
             alive: _,
             socket_owners: _,
             port_searches: _,
+            handshakes: _,
             is_window: _,
             lost_before: _,
         } = facts;

@@ -9,8 +9,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Destination, Direction, Events, Hook, Host, Lost, NetnsTimeWait, ProcessInfo, ProcessTimeWait, Report, SCHEMA,
-    Session, TimeWait, UnattributedReasons, close_wait, conflicts, failures, ports, sharing,
+    ConnectLatency, Destination, Direction, Events, Hook, Host, Lost, NetnsTimeWait, ProcessInfo, ProcessTimeWait,
+    Report, SCHEMA, Session, TimeWait, UnattributedReasons, close_wait, conflicts, failures, ports, sharing,
 };
 use crate::{
     analysis,
@@ -52,9 +52,12 @@ pub struct SessionFacts {
     /// Who has the sockets of [`sockets_to_name`](super::sockets_to_name) open, where that could be found out
     #[serde(default)]
     pub socket_owners: Vec<(Inode, ProcessKey)>,
-    /// How often connect() looked for a port for how long, by [`search_bucket`](agent_ebpf::search_bucket)
+    /// How often connect() looked for a port for how long, by [`duration_bucket`](agent_ebpf::duration_bucket)
     #[serde(default)]
     pub port_searches: Option<Vec<u64>>,
+    /// How many connections took how long from connect() to the end of the handshake, by the same
+    #[serde(default)]
+    pub handshakes: Option<Vec<u64>>,
     /// The report is of a window, and the next one begins
     #[serde(default)]
     pub is_window: bool,
@@ -98,6 +101,7 @@ pub fn build(state: &State, census: &Census, facts: &SessionFacts) -> Report {
         ports: ports::build(state, census, facts, &namer),
         bind_failures: conflicts::bind_failures(state, &namer),
         connect_failures: failures::connect_failures(state, &namer),
+        connect_latency: facts.handshakes.as_deref().and_then(ConnectLatency::of),
         resets: failures::resets(state, &namer),
         rejected_syns: failures::rejected_syns(state, &namer),
         close_wait: close_wait::build(census, &namer),

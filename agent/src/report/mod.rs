@@ -7,6 +7,7 @@
 mod build;
 mod close_wait;
 mod conflicts;
+mod durations;
 mod failures;
 mod ports;
 mod relevant;
@@ -19,9 +20,8 @@ use serde::{Deserialize, Serialize};
 
 pub use build::{SessionFacts, build};
 pub(crate) use conflicts::{Judgement, group_holders, judge};
-pub use ports::{
-    NetnsPorts, PoisonedBy, PortForecast, PortOutcome, PortRate, PortSearch, PortUse, PortUser, Ports, SearchBucket,
-};
+pub use durations::{ConnectLatency, DurationBucket, PortSearch};
+pub use ports::{NetnsPorts, PoisonedBy, PortForecast, PortOutcome, PortRate, PortUse, PortUser, Ports};
 pub use relevant::{retain_relevant, sockets_to_name};
 
 use crate::{
@@ -53,6 +53,10 @@ pub struct Report {
     pub bind_failures: Vec<BindFailure>,
     /// Failed connect(), most frequent first
     pub connect_failures: Vec<ConnectFailures>,
+    /// How long connect() took, on the whole host during the session; null where that was not timed, or no connection was
+    /// established. Timed by `report --html`, `demo --html` and `record`
+    #[serde(default)]
+    pub connect_latency: Option<ConnectLatency>,
     /// Connections that were cut off, most frequent first
     pub resets: Vec<Resets>,
     /// SYNs that met an earlier connection of the same addresses and ports, most frequent first

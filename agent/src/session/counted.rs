@@ -13,6 +13,8 @@ pub(super) struct Counted {
     pub(super) bytes: u64,
     /// How often connect() looked for a port for how long; none where that is not observed
     pub(super) port_searches: Option<Vec<u64>>,
+    /// How many handshakes took how long; none where they are not timed
+    pub(super) handshakes: Option<Vec<u64>>,
 }
 
 impl Counted {
@@ -34,9 +36,10 @@ impl Counted {
 
     fn with(&self, other: &Self, join: impl Fn(u64, u64) -> u64) -> Self {
         let (mine, theirs) = (&self.losses, &other.losses);
-        let searches = |mine: &Vec<u64>| {
-            let theirs = other.port_searches.iter().flatten().copied().chain(std::iter::repeat(0));
-            mine.iter().zip(theirs).map(|(mine, theirs)| join(*mine, theirs)).collect()
+        let histogram = |of: fn(&Self) -> &Option<Vec<u64>>| {
+            let theirs = of(other).iter().flatten().copied().chain(std::iter::repeat(0));
+            let mine = of(self).as_ref()?.iter();
+            Some(mine.zip(theirs).map(|(mine, theirs)| join(*mine, theirs)).collect())
         };
         Self {
             losses: Losses {
@@ -54,7 +57,8 @@ impl Counted {
             },
             malformed: join(self.malformed, other.malformed),
             bytes: join(self.bytes, other.bytes),
-            port_searches: self.port_searches.as_ref().map(searches),
+            port_searches: histogram(|counted| &counted.port_searches),
+            handshakes: histogram(|counted| &counted.handshakes),
         }
     }
 }
@@ -85,6 +89,7 @@ mod tests {
             malformed: next(),
             bytes: next(),
             port_searches: Some((0..5).map(|_| next()).collect()),
+            handshakes: Some((0..5).map(|_| next()).collect()),
         }
     }
 
@@ -95,14 +100,14 @@ mod tests {
         let mut all = vec![lost.transitions, lost.refused_calls, lost.processes, lost.timewait, lost.skipped_programs];
         all.extend([losses.sockets_not_followed, losses.calls_not_followed, losses.details_missed, losses.read_faults]);
         all.extend([counted.malformed, counted.bytes]);
-        all.extend(counted.port_searches.iter().flatten());
+        all.extend(counted.port_searches.iter().chain(&counted.handshakes).flatten());
         all
     }
 
     proptest! {
         #[test]
-        fn windows_add_up_to_the_session(steps in prop::collection::vec(prop::collection::vec(0_u64..1_000, 16), 1..20)) {
-            let (mut ever, mut told, mut sum) = (vec![0; 16], Counted::default(), vec![0; 16]);
+        fn windows_add_up_to_the_session(steps in prop::collection::vec(prop::collection::vec(0_u64..1_000, 21), 1..20)) {
+            let (mut ever, mut told, mut sum) = (vec![0; 21], Counted::default(), vec![0; 21]);
             for step in &steps {
                 ever.iter_mut().zip(step).for_each(|(ever, more)| *ever += more);
                 let now = counted(&ever);

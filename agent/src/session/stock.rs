@@ -131,6 +131,7 @@ impl Session {
             alive,
             socket_owners: Vec::new(),
             port_searches: counted.port_searches,
+            handshakes: counted.handshakes,
             is_window: false,
             lost_before: self.told.has_losses(),
         }
@@ -144,6 +145,7 @@ impl Session {
             malformed: self.malformed,
             bytes: programs.bytes(),
             port_searches: programs.port_searches()?,
+            handshakes: programs.handshakes()?,
         })
     }
 

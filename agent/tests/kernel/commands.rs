@@ -160,6 +160,9 @@ fn replay_gives_the_report_of_the_session() -> Outcome {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let (live_page, page) = (fs::read_to_string(&live_page.0)?, fs::read_to_string(&page.0)?);
     assert!(live_page.contains("cannot connect to 127.0.0.1:6379"), "{live_page}");
+    let timed = live.connect_latency.ok_or("connect() was not timed")?;
+    assert!(timed.quantile_us(0.5).is_some_and(|half| half < 1_000_000), "{timed:#?}");
+    assert!(live_page.contains("from connect() to the end of the handshake"), "{live_page}");
     assert!(live_page == page, "the page of the recording is another one");
     Ok(())
 }

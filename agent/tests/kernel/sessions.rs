@@ -26,6 +26,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         retracted_claim_is_not_counted,
         minisocket_killed_by_a_reset_is_not_counted,
         every_transition,
+        connect_is_timed,
         filter_by_process,
         filter_by_name,
         filter_by_port,
@@ -60,6 +61,7 @@ fn sockets_from_before() -> Outcome {
         server.close(half_there.socket)?;
         scene.ended(&half, outbound(TIME_WAIT, client.who(), Some(client.who())))?;
         server.close(live_there.socket)?;
+        client.receive_end(live.socket)?;
         client.close(live.socket)?;
         let theirs = live_there.connection(&scene.net);
         scene.watch().end(theirs)?;
@@ -253,6 +255,43 @@ fn ended_connections(events: &[Event]) -> Vec<Connection> {
         _ => None,
     });
     ends.collect()
+}
+
+/// A listener with room for one connection drops the SYN of the second. The kernel sends it again after a second, and by
+/// then there is room.
+fn connect_is_timed() -> Outcome {
+    const AT_ONCE: u64 = 20;
+    // The bucket that a second is in begins at 0.5 s; of other tests there may be more than these.
+    const SLOW_US: u64 = 1 << 20;
+    let scene = Scene::new()?;
+    let (mut client, mut server) = (scene.actor("ff-client")?, scene.actor("ff-server")?);
+    let play = |client: &mut Actor, server: &mut Actor| {
+        let open = server.listen_anywhere(Family::V4)?;
+        for _ in 0..AT_ONCE {
+            establish(client, server, open)?;
+        }
+        let socket = server.socket(Family::V4, &[])?;
+        server.bind(socket, (std::net::Ipv4Addr::LOCALHOST, 0).into())?;
+        let full = server.listen_on(socket, 0)?;
+        client.connect(full.address)?;
+        let late = client.connect_in_background(full.address)?;
+        server.accept(full)?;
+        client.await_state(late.socket, TcpState::Established)?;
+        server.accept(full)?;
+        Ok(())
+    };
+    let ((), seen) = watch::session(&Wishes::of(&scene.net).every_end(), || play(&mut client, &mut server))?;
+    let latency = seen.report.connect_latency.ok_or("nothing was timed")?;
+    let is_slow = |below: Option<u64>| below.is_none_or(|below| below >= SLOW_US);
+    let slow: u64 = latency.buckets.iter().filter(|it| is_slow(it.below_us)).map(|it| it.count).sum();
+    if slow == 0 || latency.connections < AT_ONCE + 2 {
+        return Err(format!("{NO_EVENT} of the {} connections: {latency:#?}", AT_ONCE + 2).into());
+    }
+    assert!(latency.connections - slow > AT_ONCE, "{latency:#?}");
+
+    let ((), seen) = watch::session(&Wishes::of(&scene.net), || play(&mut client, &mut server))?;
+    assert_eq!(seen.report.connect_latency, None, "a report without a page times nothing");
+    Ok(())
 }
 
 fn filter_by_process() -> Outcome {

@@ -253,6 +253,11 @@ impl Wishes {
         Self { names, ..self }
     }
 
+    /// Every end of a connection, as a recording has them.
+    pub(crate) fn every_end(self) -> Self {
+        Self { settings: Settings { detail: Detail::Ends, ..self.settings }, ..self }
+    }
+
     /// Everything in this namespace.
     pub(crate) fn of(net: &Net) -> Self {
         let filter = Filter { netns: net.id().0, ..Filter::default() };

@@ -53,7 +53,7 @@ pub(super) fn every_part_says_what_the_recording_holds() {
             "no free ephemeral port",
         ],
     );
-    has(part(&page, "search"), &["not observed, because"]);
+    has(part(&page, "latency"), &["It was not timed", "not observed, because"]);
     // 615 connections were closed first here, by three processes; their other ends, which are here too, by the other side.
     let first = part(&page, "first");
     has(first, &["checkout[", ">400</span>", "<tfoot>", ">615</span>"]);

@@ -235,6 +235,7 @@ pub(crate) fn report(findings: &[Finding]) -> Report {
         ports: Ports::default(),
         bind_failures: Vec::new(),
         connect_failures: Vec::new(),
+        connect_latency: None,
         resets: Vec::new(),
         rejected_syns: Vec::new(),
         close_wait: Vec::new(),

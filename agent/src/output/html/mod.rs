@@ -46,6 +46,9 @@ struct Page<'a> {
     refused: Rows<RefusedView>,
     connects: Rows<CountView>,
     resets: Rows<CountView>,
+    latency: Vec<BucketView>,
+    connected: String,
+    no_latency: &'static str,
     searches: Vec<BucketView>,
     searched: String,
     no_searches: String,
@@ -71,7 +74,7 @@ pub fn render(report: &Report, course: &Course, started: Timestamp) -> anyhow::R
     let edges = diagram::edges(report, &course.closings);
     let (sides, all_sides) = model::sides(&course.closings);
     let shared = session::shared_reasons(&report.session.hooks);
-    let search = report.ports.search.as_ref();
+    let (latency, search) = (report.connect_latency.as_ref(), report.ports.search.as_ref());
     let page = Page {
         style: STYLE,
         report,
@@ -92,7 +95,10 @@ pub fn render(report: &Report, course: &Course, started: Timestamp) -> anyhow::R
         refused: model::refused(report),
         connects: model::connects(report),
         resets: model::resets(report),
-        searches: model::searches(report),
+        latency: model::histogram(latency.map_or(&[], |latency| &latency.buckets)),
+        connected: latency.map_or_else(String::new, |latency| grouped(latency.connections)),
+        no_latency: model::no_latency(course.connect_timed),
+        searches: model::histogram(search.map_or(&[], |search| &search.buckets)),
         searched: search.map_or_else(String::new, |search| grouped(search.searches)),
         no_searches: model::no_searches(report, course.port_searches_observed),
         sides,

@@ -8,7 +8,9 @@ use crate::{
         text::{self, Context, failures, ports, time_wait},
         words,
     },
-    report::{BindFailure, ConnectFailures, Finding, NetnsTimeWait, PortUse, ProcessTimeWait, Report, Resets},
+    report::{
+        BindFailure, ConnectFailures, DurationBucket, Finding, NetnsTimeWait, PortUse, ProcessTimeWait, Report, Resets,
+    },
 };
 
 /// Entries of a list on the page, at most: what a reader can use. The JSON form has all.
@@ -261,7 +263,7 @@ pub(super) fn resets(report: &Report) -> Rows<CountView> {
     })
 }
 
-/// How long connect() looked for a port.
+/// What took a certain time.
 #[derive(Debug)]
 pub(super) struct BucketView {
     pub(super) range: String,
@@ -270,11 +272,10 @@ pub(super) struct BucketView {
     pub(super) bar: String,
 }
 
-/// The histogram, from the shortest time that occurred to the longest.
-pub(super) fn searches(report: &Report) -> Vec<BucketView> {
-    let Some(search) = &report.ports.search else { return Vec::new() };
-    let most = search.buckets.iter().map(|bucket| bucket.count).max().unwrap_or(1).max(1);
-    let buckets = search.buckets.iter().map(|bucket| BucketView {
+/// A histogram, from the shortest time that occurred to the longest.
+pub(super) fn histogram(buckets: &[DurationBucket]) -> Vec<BucketView> {
+    let most = buckets.iter().map(|bucket| bucket.count).max().unwrap_or(1).max(1);
+    let views = buckets.iter().map(|bucket| BucketView {
         range: match bucket.below_us {
             Some(1) => "below 1 \u{b5}s".to_owned(),
             Some(end) => format!("{} to {}", microseconds(end / 2), microseconds(end)),
@@ -283,10 +284,19 @@ pub(super) fn searches(report: &Report) -> Vec<BucketView> {
         count: grouped(bucket.count),
         bar: format!("{:.1}", bucket.count as f64 * 100.0 / most as f64),
     });
-    buckets.collect()
+    views.collect()
 }
 
-/// Why there is no histogram.
+/// Why there is no histogram of connect().
+pub(super) const fn no_latency(is_timed: bool) -> &'static str {
+    if is_timed {
+        "No connection was opened here and established during the session"
+    } else {
+        "It was not timed: report --html, demo --html and record do that"
+    }
+}
+
+/// Why there is no histogram of the search for a port.
 pub(super) fn no_searches(report: &Report, is_observed: bool) -> String {
     if is_observed {
         return "connect() was not seen to look for a port during the session".to_owned();

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{NetnsPorts, PoisonedBy, PortForecast, PortOutcome, PortRate, PortUse, PortUser, Ports, search::histogram};
+use super::{NetnsPorts, PoisonedBy, PortForecast, PortOutcome, PortRate, PortUse, PortUser, Ports};
 use crate::{
     hash::FastMap,
     model::{Census, Inode, Netns, NetnsCensus, ProcessKey, RowPlace, SocketRow},
@@ -17,7 +17,7 @@ use crate::{
         rates::Rate,
     },
     report::{
-        HolderKind, SessionFacts,
+        HolderKind, PortSearch, SessionFacts,
         build::{Namer, round, truncate},
         conflicts::holder_kind,
     },
@@ -110,7 +110,7 @@ pub(in crate::report) fn build(state: &State, census: &Census, facts: &SessionFa
     let selection = Selection::of(state, census);
     let mut ports = Ports {
         destinations_omitted: selection.omitted,
-        search: facts.port_searches.as_deref().and_then(histogram),
+        search: facts.port_searches.as_deref().and_then(PortSearch::of),
         rates_evicted: state.evicted_routes(),
         ..Ports::default()
     };

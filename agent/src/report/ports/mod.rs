@@ -1,14 +1,13 @@
 //! Ephemeral ports, as a report shows them.
 
 mod build;
-mod search;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(super) use build::{build, sockets_to_name};
 
-use super::{HolderKind, ProcessInfo};
+use super::{HolderKind, PortSearch, ProcessInfo};
 use crate::model::Netns;
 
 /// Ephemeral ports at the end of the session.
@@ -29,24 +28,6 @@ pub struct Ports {
     pub search: Option<PortSearch>,
     /// Destinations whose rate or peak found no room; their ports are counted all the same
     pub rates_evicted: u64,
-}
-
-/// How long connect() looked for a port (`inet_hash_connect()`), those included that found none.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct PortSearch {
-    /// How often it looked
-    pub searches: u64,
-    /// How often for how long, shortest first; what did not occur is left out
-    pub buckets: Vec<SearchBucket>,
-}
-
-/// Searches that took a certain time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct SearchBucket {
-    /// Less than this many microseconds, and not less than half; null: longer than four seconds
-    pub below_us: Option<u64>,
-    /// How many
-    pub count: u64,
 }
 
 /// What connect() can choose from in a network namespace, and the settings that decide about it. What could not be read
