@@ -69,6 +69,9 @@ mod tests {
 
     use super::*;
 
+    /// Counts that [`counted`] makes up.
+    const NUMBERS: usize = 21;
+
     fn counted(numbers: &[u64]) -> Counted {
         let mut numbers = numbers.iter().copied().cycle();
         let mut next = || numbers.next().unwrap();
@@ -106,8 +109,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn windows_add_up_to_the_session(steps in prop::collection::vec(prop::collection::vec(0_u64..1_000, 21), 1..20)) {
-            let (mut ever, mut told, mut sum) = (vec![0; 21], Counted::default(), vec![0; 21]);
+        fn windows_add_up_to_the_session(steps in prop::collection::vec(prop::collection::vec(0_u64..1_000, NUMBERS), 1..20)) {
+            let (mut ever, mut told, mut sum) = (vec![0; NUMBERS], Counted::default(), vec![0; NUMBERS]);
             for step in &steps {
                 ever.iter_mut().zip(step).for_each(|(ever, more)| *ever += more);
                 let now = counted(&ever);
@@ -124,8 +127,8 @@ mod tests {
     fn what_comes_out_lower_is_not_told_again() {
         let [five, four, six] = [[5], [4], [6]].map(|number| counted(&number));
         let told = four.after(&five);
-        assert_eq!(numbers(&four.since(&five)), [0; 16]);
-        assert_eq!(numbers(&six.since(&told)), [1; 16]);
+        assert_eq!(numbers(&four.since(&five)), [0; NUMBERS]);
+        assert_eq!(numbers(&six.since(&told)), [1; NUMBERS]);
         assert!(five.has_losses() && !four.since(&five).has_losses());
     }
 

@@ -23,6 +23,9 @@ use libtest_mimic::Arguments;
 use needing::trial;
 
 fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|first| first == terminal::PANIC) {
+        terminal::panic_in_the_view();
+    }
     let mut trials = view::tests();
     for (name, needs_root, body) in terminal::TESTS {
         trials.push(trial(name, move || tmux::find(needs_root), body));

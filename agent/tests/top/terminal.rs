@@ -1,13 +1,14 @@
 //! The program in a real terminal.
 
 use std::{
-    fs,
+    env, fs,
     io::Read as _,
     net::{Ipv4Addr, TcpListener, TcpStream},
     path::Path,
     process::id,
 };
 
+use firstfin::top::terminal::Screen;
 use rustix::process::{Signal, kill_process};
 
 use crate::tmux::Window;
@@ -15,10 +16,11 @@ use crate::tmux::Window;
 /// Name, whether it needs root, and what is done with tmux.
 type Test = (&'static str, bool, fn(&Path));
 
-pub(crate) const TESTS: [Test; 4] = [
+pub(crate) const TESTS: [Test; 5] = [
     ("a_recording_is_looked_at", false, a_recording_is_looked_at),
     ("a_recording_of_another_kernel_is_looked_at", false, a_recording_of_another_kernel_is_looked_at),
     ("a_signal_gives_the_terminal_back", false, a_signal_gives_the_terminal_back),
+    ("a_panic_gives_the_terminal_back", false, a_panic_gives_the_terminal_back),
     ("a_running_session_is_looked_at", true, a_running_session_is_looked_at),
 ];
 
@@ -105,6 +107,30 @@ fn a_signal_gives_the_terminal_back(tmux: &Path) {
     window.wait_for_shell(2);
     window.line(&format!("rm damaged.$$; {} --version", firstfin()));
     window.wait_for_shell(0);
+}
+
+/// What this program is started with to [panic](panic_in_the_view).
+pub(crate) const PANIC: &str = "panic-in-the-view";
+
+/// Takes the terminal over, waits for a key, and panics.
+pub(crate) fn panic_in_the_view() -> ! {
+    println!("before the view");
+    let mut screen = Screen::open(false).expect("a terminal");
+    screen.draw(|frame| frame.render_widget("in the view", frame.area())).expect("a frame");
+    std::io::stdin().read_exact(&mut [0]).expect("a key");
+    panic!("amid the view");
+}
+
+/// No input is known that makes the view panic, so this is a program of its own with the same screen.
+fn a_panic_gives_the_terminal_back(tmux: &Path) {
+    let window = Window::open(tmux, 80, 24);
+    window.line(&format!("{} {PANIC}", env::current_exe().expect("a path").display()));
+    window.wait_for("the view", |screen| screen.trim() == "in the view");
+    assert_eq!(window.modes(), (false, true), "cursor, alternate screen");
+    window.keys(&["x"]);
+    let screen = window.wait_for("what went wrong", |screen| screen.contains("amid the view"));
+    assert!(!screen.contains("in the view\n"), "{screen}");
+    window.wait_for_shell_after("before the view", 101);
 }
 
 fn a_running_session_is_looked_at(tmux: &Path) {

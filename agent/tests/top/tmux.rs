@@ -125,11 +125,17 @@ impl Window {
         }
     }
 
-    /// Waits for the shell to be back: with the screen of before, its cursor, and a terminal that edits lines and has signals.
+    /// Waits for the shell to be back after firstfin: with the screen of before, its cursor, and a terminal that edits lines
+    /// and has signals.
     pub(crate) fn wait_for_shell(&self, status: u8) {
+        self.wait_for_shell_after("/firstfin ", status);
+    }
+
+    /// The same after another program, with what was `before` it on the screen.
+    pub(crate) fn wait_for_shell_after(&self, before: &str, status: u8) {
         // Not before: what is typed would be taken for keys of the view.
         let screen = self.wait_for("the prompt", |screen| screen.trim_end().ends_with(PROMPT.trim_end()));
-        assert!(screen.contains("/firstfin "), "the command that was typed is not on the screen any more:\n{screen}");
+        assert!(screen.contains(before), "{before:?} is not on the screen any more:\n{screen}");
         assert_eq!(self.modes(), (true, false), "cursor, alternate screen:\n{screen}");
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
