@@ -13,7 +13,7 @@ use firstfin::{
 use log::LevelFilter;
 
 fn main() -> ExitCode {
-    return_large_memory();
+    hold_less_memory();
     let cli = Cli::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
     let level = match cli.global.verbose {
         // A daemon's log is where one looks for what it does.
@@ -40,16 +40,19 @@ fn main() -> ExitCode {
     }
 }
 
-/// Has the allocator ask the kernel for what is large, and give it back when it is freed. Left to itself, glibc keeps up to
-/// 32 MiB of such memory once it was freed, and an agent that stays would keep what reading the kernel's types took.
+/// Has the allocator hold less: left to itself, glibc keeps up to 32 MiB of what was large and freed, and an agent that
+/// stays would keep what reading the kernel's types took; and it has a heap for each thread that asks while another does, so
+/// that what a look at the sockets has freed is of no use for the report.
 #[cfg(target_env = "gnu")]
-fn return_large_memory() {
-    /// Bytes; glibc begins with as many
+fn hold_less_memory() {
+    /// Bytes from which on the kernel is asked; glibc begins with as many
     const THRESHOLD: libc::c_int = 128 << 10;
-    // SAFETY: the function has no preconditions, and no other thread runs yet.
-    let is_set = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, THRESHOLD) };
-    debug_assert_eq!(is_set, 1, "a threshold glibc takes");
+    for (parameter, value) in [(libc::M_MMAP_THRESHOLD, THRESHOLD), (libc::M_ARENA_MAX, 1)] {
+        // SAFETY: the function has no preconditions, and no other thread runs yet.
+        let is_set = unsafe { libc::mallopt(parameter, value) };
+        debug_assert_eq!(is_set, 1, "a value glibc takes");
+    }
 }
 
 #[cfg(not(target_env = "gnu"))]
-const fn return_large_memory() {}
+const fn hold_less_memory() {}
