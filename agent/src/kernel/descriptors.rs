@@ -188,6 +188,7 @@ mod tests {
         assert_eq!(of_stranger, HashMap::new(), "the pid of another process");
         assert_eq!(read(process.key), HashMap::new(), "it is gone");
     }
+
     /// A listener that only a child has: while its options are asked, nobody sees it here.
     #[test]
     fn the_duplicate_is_in_nobodys_list() {
