@@ -162,14 +162,18 @@ fn option<T: FromBytes + IntoBytes>(socket: &OwnedFd, level: libc::c_int, name: 
 mod tests {
     use std::process::{Command, Stdio};
 
-    use rustix::net::{AddressFamily, SocketType, ipproto, socket};
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket_with};
 
     use super::*;
+
+    fn tcp_socket(family: AddressFamily) -> OwnedFd {
+        socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, Some(ipproto::TCP)).unwrap()
+    }
 
     /// A process that is not this one, with a socket of ours as its stdin.
     #[test]
     fn options_are_read_through_another_process() {
-        let socket = socket(AddressFamily::INET6, SocketType::STREAM, Some(ipproto::TCP)).unwrap();
+        let socket = tcp_socket(AddressFamily::INET6);
         sockopt::set_socket_reuseport(&socket, true).unwrap();
         sockopt::set_ipv6_v6only(&socket, true).unwrap();
         let inode = Inode(rustix::fs::fstat(&socket).unwrap().st_ino);
@@ -192,7 +196,7 @@ mod tests {
     /// A listener that only a child has: while its options are asked, nobody sees it here.
     #[test]
     fn the_duplicate_is_in_nobodys_list() {
-        let socket = socket(AddressFamily::INET, SocketType::STREAM, Some(ipproto::TCP)).unwrap();
+        let socket = tcp_socket(AddressFamily::INET);
         let inode = Inode(rustix::fs::fstat(&socket).unwrap().st_ino);
         let mut child = Command::new("sleep").arg("600").stdin(Stdio::from(socket)).spawn().unwrap();
         let procfs = Procfs::host();
@@ -203,7 +207,10 @@ mod tests {
         });
         child.kill().unwrap();
         child.wait().unwrap();
-        let holders: Vec<Vec<_>> = seen.iter().map(|seen| seen[&inode].iter().map(|it| it.key).collect()).collect();
-        assert_eq!(holders, [[process]]);
+        let [seen] = seen.as_slice() else { panic!("one duplicate was made: {seen:?}") };
+        // A child of another test has it as well, until its exec().
+        let holders: Vec<_> = seen[&inode].iter().map(|it| it.key).collect();
+        assert!(holders.contains(&process), "{holders:?}");
+        assert!(holders.iter().all(|holder| holder.tgid != std::process::id()), "{holders:?}");
     }
 }

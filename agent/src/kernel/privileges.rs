@@ -20,7 +20,7 @@ const COUNTERS_ARE_FREE: (u32, u32) = (5, 19);
 /// for the namespace they are in, which takes CAP_NET_ADMIN (SIOCGSKNS).
 const LISTS_BOUND_SOCKETS: (u32, u32) = (6, 8);
 /// Milliseconds after which a thread that is still listed is one that runs.
-const GONE_AFTER: u32 = 50;
+const GONE_AFTER: u32 = 2_000;
 
 /// What is needed after the programs are attached, on a kernel of this release.
 #[must_use]

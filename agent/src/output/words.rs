@@ -2,7 +2,7 @@
 
 use crate::{
     model::{Call, ConnectFailure, Container, Leaving, Reset, SocketOptions, errno},
-    report::{Destination, Direction, HolderKind, ProcessInfo, Severity},
+    report::{ConnectFailures, Destination, Direction, HolderKind, ProcessInfo, Severity},
 };
 
 /// What stands where no process is known.
@@ -90,6 +90,16 @@ pub(crate) const fn connect_failure(cause: ConnectFailure) -> &'static str {
         ConnectFailure::Abandoned => "closed before it was made",
         ConnectFailure::HandshakeBroken => "inbound, broke off in the handshake",
         ConnectFailure::Other => "failed",
+    }
+}
+
+/// The same with its errno: `refused with a RST (ECONNREFUSED)`.
+pub(crate) fn connect_cause(it: &ConnectFailures) -> String {
+    let words = connect_failure(it.cause);
+    match (it.cause, it.error.as_str()) {
+        (ConnectFailure::Other, error) if !error.is_empty() => error.to_owned(),
+        (_, "") => words.to_owned(),
+        (_, error) => format!("{words} ({error})"),
     }
 }
 

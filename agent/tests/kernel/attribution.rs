@@ -17,7 +17,7 @@ use crate::{
     actor::{Actor, Command, Conn, Family, Fork, Listener, SocketOption, establish},
     case::{Outcome, alone, lesser, trials},
     rung,
-    scene::{FIN_WAIT2, Scene, Wanted, inbound, outbound},
+    scene::{FIN_WAIT2, Scene, Wanted, inbound, looks_at_files, outbound},
     watch::{self, Wishes},
 };
 
@@ -113,8 +113,7 @@ fn ten_thousand_connections() -> Outcome {
     for event in &seen.events {
         let Event::Transition(end) = event else { continue };
         let (Some(ending), Some(closer)) = (end.ending(), &end.closer) else { continue };
-        // Other tests' sessions look at the open files meanwhile, see `Task::is_bystander`.
-        if closer.is_agent {
+        if looks_at_files(closer) {
             looked_at.insert(end.connection);
             continue;
         }
@@ -132,7 +131,8 @@ fn ten_thousand_connections() -> Outcome {
     let mut unseen = 0;
     assert_eq!(seen.attributions.len(), all);
     for (connection, attribution) in &seen.attributions {
-        if looked_at.contains(connection) && *attribution == Attribution::Unknown(Reason::Agent) {
+        // Whoever looked at the files just then may be taken for its owner.
+        if looked_at.contains(connection) {
             continue;
         }
         if *attribution == Attribution::Unknown(Reason::NotSeen) {
@@ -153,8 +153,10 @@ fn ten_thousand_connections() -> Outcome {
     for (actor, outbound) in [(&clients[0], true), (&clients[1], true), (&hasty, false)] {
         let process = seen.process(actor.who())?;
         let is_unsure = |connection: &&Connection| {
-            truth.get(*connection).is_some_and(|(owner, _)| *owner == actor.who().key)
-                && seen.attributions.get(*connection) == Some(&Attribution::Unknown(Reason::Agent))
+            truth.get(*connection).is_some_and(|(owner, opened)| {
+                let its = Attribution::Process(*owner, Some(*opened));
+                *owner == actor.who().key && seen.attributions.get(*connection) != Some(&its)
+            })
         };
         let connections = (each - looked_at.iter().filter(is_unsure).count()) as u64;
         assert_eq!(process.sockets + process.fin_wait2, connections, "{process:?}");

@@ -42,6 +42,8 @@ const EVENT_WITHIN: Duration = Duration::from_secs(60);
 const BEGIN_WITHIN: Duration = Duration::from_secs(90);
 /// How often the ring is looked at. A choice of this harness; no test relies on it.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// How often at most until every timewait socket of a dump has an event.
+const SETTLE_ROUNDS: u32 = 20;
 
 /// Attached programs and what they have reported.
 pub(crate) struct Watch {
@@ -347,6 +349,13 @@ fn observe(
             answer.send(session.report().await?)?;
         }
         let census = census_of(wishes.netns);
+        // What entered between the last event read and the census has its event by now, or in a moment.
+        for _ in 0..SETTLE_ROUNDS {
+            session.observe(tokio::time::sleep(LOOK_EVERY), collect).await?;
+            if !session.state().has_unseen(&census) {
+                break;
+            }
+        }
         let attributions = attributions_of(session.state(), &census, false);
         let report = session.finish(false).await?;
         Ok(Observed { report, events, attributions })

@@ -3,7 +3,7 @@
 use std::{
     env, fs,
     io::Read as _,
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::{Ipv4Addr, Shutdown, TcpListener, TcpStream},
     path::Path,
     process::id,
 };
@@ -42,15 +42,19 @@ fn replay() -> String {
 fn a_recording_is_looked_at(tmux: &Path) {
     let window = Window::open(tmux, 100, 30);
     window.line(&replay());
-    let screen = window.wait_for("the end of the recording", |screen| screen.contains("the recording has ended"));
+    // A frame comes in parts: one thing of it does not say that the rest is there.
+    let screen = window.wait_for("the end of the recording", |screen| {
+        screen.contains("the recording has ended") && screen.contains("EphemeralPortExhaustion")
+    });
     let row = |comm: &str| screen.lines().find(|line| line.starts_with(comm)).map(str::to_owned);
     let checkout = row("checkout[21056]").unwrap_or_else(|| panic!("no row of checkout:\n{screen}"));
     assert_eq!(checkout.split_whitespace().nth(1), Some("400"), "{screen}");
     assert!(screen.contains("EphemeralPortExhaustion: crawler[21061]"), "{screen}");
 
     window.keys(&["2"]);
-    let screen = window.wait_for("the ports", |screen| screen.contains("[2 Ports]"));
-    assert!(screen.contains("127.0.0.1 -> 127.0.0.1:6379") && screen.contains("64 of 64"), "{screen}");
+    window.wait_for("the ports", |screen| {
+        screen.contains("[2 Ports]") && screen.contains("127.0.0.1 -> 127.0.0.1:6379") && screen.contains("64 of 64")
+    });
     window.keys(&["?"]);
     window.wait_for("the help", |screen| screen.contains("who holds the port") && screen.contains("q Ctrl-C"));
     window.keys(&["1", "/"]);
@@ -72,8 +76,9 @@ fn a_recording_is_looked_at(tmux: &Path) {
 fn a_recording_of_another_kernel_is_looked_at(tmux: &Path) {
     let window = Window::open(tmux, 100, 30);
     window.line(&format!("{} replay {} --top --speed 30", firstfin(), recording("fentry.ffrec")));
-    let screen = window.wait_for("the end of the recording", |screen| screen.contains("the recording has ended"));
-    assert!(screen.contains("EphemeralPortExhaustion: crawler[147]"), "{screen}");
+    let screen = window.wait_for("the end of the recording", |screen| {
+        screen.contains("the recording has ended") && screen.contains("EphemeralPortExhaustion: crawler[147]")
+    });
     let checkout = screen.lines().find(|line| line.starts_with("checkout[142]")).unwrap_or_default();
     let columns: Vec<&str> = checkout.split_whitespace().collect();
     assert_eq!(
@@ -143,7 +148,8 @@ fn a_running_session_is_looked_at(tmux: &Path) {
     for _ in 0..CONNECTIONS {
         let client = TcpStream::connect(address).expect("a connection");
         let (mut server, _) = listener.accept().expect("its other end");
-        drop(client);
+        // Not by close(): a child of another test has it as well, until its exec(), and would be the one who closes.
+        client.shutdown(Shutdown::Write).expect("a FIN");
         assert_eq!(server.read(&mut [0]).expect("the FIN"), 0);
     }
     let comm = fs::read_to_string("/proc/self/comm").expect("a name");

@@ -247,7 +247,7 @@ pub(super) fn connects(report: &Report) -> Rows<CountView> {
         process: words::process_or_unknown(it.process.as_ref()),
         below: failures::below(it.process.as_ref(), it.netns, context),
         remote: it.remote.clone(),
-        how: failures::cause(it),
+        how: words::connect_cause(it),
     })
 }
 

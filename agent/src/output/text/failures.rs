@@ -5,7 +5,7 @@ use super::{
     layout::{Column, Page, Row},
 };
 use crate::{
-    model::{ConnectFailure, Netns},
+    model::Netns,
     output::words,
     report::{BindFailure, ConnectFailures, Holder, HolderKind, ProcessInfo, Report, Resets},
 };
@@ -97,21 +97,17 @@ fn connect_failures(page: &mut Page, all: &[ConnectFailures], context: Context) 
     page.section("Failed connect()", "");
     let columns = [Column::number("count"), Column::text("process"), Column::text("remote"), Column::text("cause")];
     let rows = all.iter().take(context.top).map(|it| Row {
-        cells: vec![it.count.to_string(), words::process_or_unknown(it.process.as_ref()), it.remote.clone(), cause(it)],
+        cells: vec![
+            it.count.to_string(),
+            words::process_or_unknown(it.process.as_ref()),
+            it.remote.clone(),
+            words::connect_cause(it),
+        ],
         below: below(it.process.as_ref(), it.netns, context),
     });
     page.table(&columns, rows.collect());
     if let Some(more) = context.more(all.len(), 0) {
         page.paragraph(&more);
-    }
-}
-
-pub(in crate::output) fn cause(it: &ConnectFailures) -> String {
-    let words = words::connect_failure(it.cause);
-    match (it.cause, it.error.as_str()) {
-        (ConnectFailure::Other, error) if !error.is_empty() => error.to_owned(),
-        (_, "") => words.to_owned(),
-        (_, error) => format!("{words} ({error})"),
     }
 }
 

@@ -12,6 +12,7 @@ use super::{
     Palette, nothing,
 };
 use crate::{
+    model::ConnectFailure,
     output::{text, words},
     report::{BindFailure, ConnectFailures, Finding, Resets},
 };
@@ -102,8 +103,9 @@ fn bind(it: &BindFailure) -> Vec<String> {
 
 fn connect(it: &ConnectFailures) -> String {
     let who = words::process_or_unknown(it.process.as_ref());
-    let error = if it.error.is_empty() { String::new() } else { format!(" ({})", it.error) };
-    format!("{:>6}x {who}: connect() to {}: {}{error}", it.count, it.remote, words::connect_failure(it.cause))
+    // A handshake that broke off was begun by the other side.
+    let call = if it.cause == ConnectFailure::HandshakeBroken { "connection from" } else { "connect() to" };
+    format!("{:>6}x {who}: {call} {}: {}", it.count, it.remote, words::connect_cause(it))
 }
 
 fn reset(it: &Resets) -> String {
