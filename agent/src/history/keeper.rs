@@ -265,11 +265,12 @@ impl Shared {
             }
             if is_well && let Some(minute) = &next {
                 is_well = writer.write(minute, &boot, &config);
-                if is_well {
-                    self.lock().forget(minute);
-                }
             }
             let mut state = self.lock();
+            // At once with the counts: whoever asks in between would find it neither waiting nor written.
+            if is_well && let Some(minute) = &next {
+                state.forget(minute);
+            }
             (state.counts, state.error) = (writer.counts, writer.error().map(str::to_owned));
             if is_stopping && (!is_well || state.queue.is_empty()) {
                 return;

@@ -54,7 +54,8 @@ pub fn at_port(procfs: &Procfs, holders: &SocketHolders, port: u16, netns: Optio
 }
 
 /// Adds to a census the sockets that are bound to the port, or to any, and nothing else, where the kernel does not list
-/// them: of every socket that somebody has open it is asked what it is. `holders` is only asked for there.
+/// them: of every socket that somebody has open, and that no dump lists, it is asked what it is. `holders` is only asked
+/// for there.
 pub fn add_bound_only<H: Borrow<SocketHolders>>(
     procfs: &Procfs,
     holders: impl FnOnce() -> H,
@@ -64,8 +65,10 @@ pub fn add_bound_only<H: Borrow<SocketHolders>>(
     if lists_bound_sockets() {
         return;
     }
+    // Of every namespace and port, whatever the census is of: a connection that is asked while its process closes it ends a little later.
+    let all = census::take(procfs, &DumpFilter::open(), None, &boottime);
     let listed: HashSet<Inode> =
-        census.namespaces.iter().flat_map(|namespace| namespace.rows.iter()).filter_map(|row| row.inode).collect();
+        all.namespaces.iter().flat_map(|namespace| namespace.rows.iter()).filter_map(|row| row.inode).collect();
     let mut bound = bound_only(procfs, holders().borrow(), &listed, port);
     for namespace in &mut census.namespaces {
         namespace.rows.append(bound.remove(&namespace.netns).unwrap_or_default());

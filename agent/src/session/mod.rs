@@ -119,6 +119,8 @@ pub struct Session {
     reconciled: Instant,
     /// There has been one: until then, what finds no port is looked into at once
     has_reconciled: bool,
+    /// A call found no port, and nobody has looked since
+    found_no_port: bool,
     /// Only certain processes are asked for
     wants_owners: bool,
 }
@@ -186,6 +188,7 @@ impl Session {
             reconciling: None,
             reconciled: Instant::now(),
             has_reconciled: false,
+            found_no_port: false,
             wants_owners: settings.filter.names_a_process(),
         };
         let unseen = session.plan().steps.iter().filter(|step| step.rung == Rung::None);
@@ -313,7 +316,6 @@ impl Session {
     }
 
     fn drain(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
-        let mut found_no_port = false;
         let mut ahead = Vec::with_capacity(LOOK_AHEAD);
         loop {
             while ahead.len() < LOOK_AHEAD
@@ -332,12 +334,12 @@ impl Session {
             }
             self.state.look_ahead(&ahead);
             for event in ahead.drain(..) {
-                found_no_port |= self::found_no_port(&event);
+                self.found_no_port |= found_no_port(&event);
                 self.take_in(&event, sink)?;
             }
         }
         sink.flush()?;
-        if found_no_port && (!self.has_reconciled || self.reconciled.elapsed() >= RECONCILE_EARLY) {
+        if self.found_no_port && (!self.has_reconciled || self.reconciled.elapsed() >= RECONCILE_EARLY) {
             self.begin_reconciliation();
         }
         self.begin_lookup();

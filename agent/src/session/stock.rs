@@ -176,6 +176,7 @@ impl Session {
             let procfs = self.procfs.clone();
             self.reconciled = Instant::now();
             self.has_reconciled = true;
+            self.found_no_port = false;
             self.reconciling = Some(tokio::task::spawn_blocking(move || take_census(&procfs)));
         }
     }

@@ -53,6 +53,7 @@ impl Session {
         self.window_at = wall_clock;
         self.reconciled = Instant::now();
         self.has_reconciled = true;
+        self.found_no_port = false;
         Ok(report)
     }
 

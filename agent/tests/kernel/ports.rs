@@ -28,6 +28,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         churn_until_none_is_left,
         bound_sockets_take_them_all,
         what_failed_is_looked_at_when_it_fails,
+        what_fails_soon_after_a_look_is_looked_at_later,
         usable_is_what_connect_gets,
         reusable_ones_are_not_used,
         none_to_bind,
@@ -230,6 +231,41 @@ fn what_failed_is_looked_at_when_it_fails() -> Outcome {
     assert_eq!((used.used, used.usable, used.peak_used), (0, 4, 4), "{used:?}");
     let exhausted = finding(&seen.report, "EphemeralPortExhaustion", client.who())?;
     assert_says(&exhausted.evidence, "0 of 4, 0 of them by live connections, 0 in TIME_WAIT; 4 were when");
+    Ok(())
+}
+
+/// One look was a moment ago. The next one is not at once, and has not to wait for the turn of the regular one, either.
+fn what_fails_soon_after_a_look_is_looked_at_later() -> Outcome {
+    // More than the five seconds between two such looks, and less than the ten of the regular ones.
+    const UNTIL_LOOKED_AT: Duration = Duration::from_secs(8);
+    let scene = Scene::new()?;
+    let (mut client, mut server) = (scene.actor("ff-client")?, scene.actor("ff-server")?);
+    let (first, second) = (server.listen(local(8_080))?, server.listen(local(8_081))?);
+    range(&scene, 45_000, 45_003)?;
+    let ((), seen) = watch::session_asked(&Wishes::of(&scene.net), |session| {
+        for listener in [first, second] {
+            let mut made = Vec::new();
+            for _ in 0..4 {
+                made.push(establish(&mut client, &mut server, listener)?);
+            }
+            assert_eq!(errno_of(client.connect(listener.address))?, libc::EADDRNOTAVAIL);
+            if listener == first {
+                session.report()?;
+            } else {
+                thread::sleep(UNTIL_LOOKED_AT);
+            }
+            for (ours, theirs) in made {
+                client.set(ours.socket, SocketOption::LingerZero)?;
+                client.close(ours.socket)?;
+                server.close(theirs.socket)?;
+            }
+        }
+        Ok(())
+    })?;
+    for listener in [first, second] {
+        let used = towards(&seen.report, &scene, listener.address)?;
+        assert_eq!((used.used, used.usable, used.peak_used), (0, 4, 4), "{used:?}");
+    }
     Ok(())
 }
 

@@ -56,6 +56,9 @@ fn stage(arguments: &[String]) -> anyhow::Result<()> {
         .context("set ip_local_port_range")?;
     // The default reuses TIME_WAIT on loopback, where all of this happens; between hosts it does not.
     fs::write("/proc/sys/net/ipv4/tcp_tw_reuse", "0").context("set tcp_tw_reuse")?;
+    // Nor is any to be killed: on a busy host an ACK comes so late that TIME_WAIT answers it, the other side, closed by then,
+    // answers that with a RST, and what the demo shows would not be there.
+    fs::write("/proc/sys/net/ipv4/tcp_rfc1337", "1").context("set tcp_rfc1337")?;
     stay()
 }
 

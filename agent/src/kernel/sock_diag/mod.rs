@@ -61,6 +61,12 @@ impl DumpFilter {
         Self { states: 0b11_1111_0111_1110, local_port: None, time_wait_only: false, with_silence: false }
     }
 
+    /// Every socket that a process may have open: all but those in TIME_WAIT proper.
+    #[must_use]
+    pub const fn open() -> Self {
+        Self { states: Self::all().states & !(1 << TcpState::TimeWait as u8), ..Self::all() }
+    }
+
     /// Timewait sockets, FIN_WAIT2 minisockets among them.
     #[must_use]
     pub const fn time_wait() -> Self {
@@ -274,7 +280,9 @@ mod tests {
         let expected = TcpState::ALL.iter().filter(|&&state| state != TcpState::Close);
         assert_eq!(DumpFilter::all().states, expected.fold(0, |states, &state| states | 1 << state as u32));
         assert_eq!(DumpFilter::time_wait().states, 1 << 5 | 1 << 6);
+        assert_eq!(DumpFilter::open().states, DumpFilter::all().states & !(1 << 6));
         assert!(DumpFilter::all().has_every_time_wait() && DumpFilter::time_wait().has_every_time_wait());
+        assert!(!DumpFilter::open().has_every_time_wait());
         assert!(!DumpFilter::port(80).has_every_time_wait());
         assert!(!DumpFilter { states: 1 << 6, ..DumpFilter::all() }.has_every_time_wait(), "minisockets are missing");
     }

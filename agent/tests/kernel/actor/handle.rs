@@ -68,7 +68,7 @@ impl Conn {
 }
 
 /// A listening socket of an actor.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Listener {
     /// The socket
     pub(crate) socket: Socket,
