@@ -65,7 +65,8 @@ pub fn add_bound_only<H: Borrow<SocketHolders>>(
     if lists_bound_sockets() {
         return;
     }
-    // Of every namespace and port, whatever the census is of: a connection that is asked while its process closes it ends a little later.
+    // Of every namespace and port, whatever the census is of: a connection that is asked while its process closes it ends a
+    // little later.
     let all = census::take(procfs, &DumpFilter::open(), None, &boottime);
     let listed: HashSet<Inode> =
         all.namespaces.iter().flat_map(|namespace| namespace.rows.iter()).filter_map(|row| row.inode).collect();

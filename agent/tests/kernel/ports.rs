@@ -205,6 +205,28 @@ fn bound_sockets_take_them_all() -> Outcome {
     Ok(())
 }
 
+/// Connections take all four ports, and a fifth gets none. After `meanwhile` nothing of them is left.
+fn without_a_port(
+    client: &mut Actor,
+    server: &mut Actor,
+    listener: Listener,
+    meanwhile: impl FnOnce() -> Outcome,
+) -> Outcome {
+    let mut made = Vec::new();
+    for _ in 0..4 {
+        made.push(establish(client, server, listener)?);
+    }
+    assert_eq!(errno_of(client.connect(listener.address))?, libc::EADDRNOTAVAIL);
+    meanwhile()?;
+    for (ours, theirs) in made {
+        // Cut off: nothing stays in TIME_WAIT.
+        client.set(ours.socket, SocketOption::LingerZero)?;
+        client.close(ours.socket)?;
+        server.close(theirs.socket)?;
+    }
+    Ok(())
+}
+
 /// At the end of the session nothing is left of what took the ports.
 fn what_failed_is_looked_at_when_it_fails() -> Outcome {
     let scene = Scene::new()?;
@@ -212,20 +234,8 @@ fn what_failed_is_looked_at_when_it_fails() -> Outcome {
     let listener = server.listen(local(8_080))?;
     range(&scene, 45_000, 45_003)?;
     let ((), seen) = watch::session_asked(&Wishes::of(&scene.net), |session| {
-        let mut made = Vec::new();
-        for _ in 0..4 {
-            made.push(establish(&mut client, &mut server, listener)?);
-        }
-        assert_eq!(errno_of(client.connect(listener.address))?, libc::EADDRNOTAVAIL);
         // It waits for the look that the failure has begun.
-        session.report()?;
-        for (ours, theirs) in made {
-            // Cut off: nothing stays in TIME_WAIT.
-            client.set(ours.socket, SocketOption::LingerZero)?;
-            client.close(ours.socket)?;
-            server.close(theirs.socket)?;
-        }
-        Ok(())
+        without_a_port(&mut client, &mut server, listener, || session.report().map(drop))
     })?;
     let used = towards(&seen.report, &scene, listener.address)?;
     assert_eq!((used.used, used.usable, used.peak_used), (0, 4, 4), "{used:?}");
@@ -243,24 +253,11 @@ fn what_fails_soon_after_a_look_is_looked_at_later() -> Outcome {
     let (first, second) = (server.listen(local(8_080))?, server.listen(local(8_081))?);
     range(&scene, 45_000, 45_003)?;
     let ((), seen) = watch::session_asked(&Wishes::of(&scene.net), |session| {
-        for listener in [first, second] {
-            let mut made = Vec::new();
-            for _ in 0..4 {
-                made.push(establish(&mut client, &mut server, listener)?);
-            }
-            assert_eq!(errno_of(client.connect(listener.address))?, libc::EADDRNOTAVAIL);
-            if listener == first {
-                session.report()?;
-            } else {
-                thread::sleep(UNTIL_LOOKED_AT);
-            }
-            for (ours, theirs) in made {
-                client.set(ours.socket, SocketOption::LingerZero)?;
-                client.close(ours.socket)?;
-                server.close(theirs.socket)?;
-            }
-        }
-        Ok(())
+        without_a_port(&mut client, &mut server, first, || session.report().map(drop))?;
+        without_a_port(&mut client, &mut server, second, || {
+            thread::sleep(UNTIL_LOOKED_AT);
+            Ok(())
+        })
     })?;
     for listener in [first, second] {
         let used = towards(&seen.report, &scene, listener.address)?;

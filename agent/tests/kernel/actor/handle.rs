@@ -68,7 +68,7 @@ impl Conn {
 }
 
 /// A listening socket of an actor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Listener {
     /// The socket
     pub(crate) socket: Socket,
