@@ -17,7 +17,7 @@ use aya_ebpf::{
     maps::{Array, HashMap},
 };
 
-use crate::settings::config;
+use crate::{settings::config, states::CLOSE};
 
 /// What is known of a connection, kept by socket from process context to the softirq that ends it.
 #[derive(Clone, Copy)]
@@ -39,6 +39,20 @@ pub(crate) struct Connection {
     pub(crate) last_transition: u8,
     /// Local port, host order, as it was when this side closed; 0: not known
     pub(crate) local_port: u16,
+}
+
+impl Connection {
+    /// Makes it the entry of a socket of which nothing is known, if it is of another one that had the same address: that
+    /// one has ended, and this one, which is in `state` or leaves it, has not. An entry outlives its socket where the
+    /// kernel runs no program at `tcp_destroy_sock`. Returns whether it was.
+    #[inline(always)]
+    pub(crate) fn renew_if_left_over(&mut self, state: u8) -> bool {
+        let is_left_over = self.last_transition & 0xf == CLOSE && state != CLOSE;
+        if is_left_over {
+            *self = UNSEEN;
+        }
+        is_left_over
+    }
 }
 
 /// A process, as a connection remembers it.

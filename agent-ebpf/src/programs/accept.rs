@@ -53,6 +53,7 @@ fn accepted(sk: u64) {
     };
     // SAFETY: the map hands out a live value. A softirq may change other members meanwhile.
     let connection = unsafe { &mut *connection };
+    let is_new = connection.renew_if_left_over(socket::state(sk)) || is_new;
     connection.opener = task::current::<Probed>(Program::Accept);
     if is_new {
         connection.flags |= conn_flag::PASSIVE_OPEN;

@@ -67,6 +67,8 @@ fn mark(sk: u64, flag: u16) {
 fn note(sk: u64, flag: u16) {
     if let Some(connection) = followed::known_or_new(sk) {
         // SAFETY: as above.
-        unsafe { (*connection).flags |= flag };
+        let connection = unsafe { &mut *connection };
+        connection.renew_if_left_over(socket::state(sk));
+        connection.flags |= flag;
     }
 }

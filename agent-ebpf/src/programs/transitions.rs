@@ -162,6 +162,7 @@ fn observe<M: Memory>(ctx: &impl EbpfContext, transition: Transition, program: P
     if let Some(connection) = connection {
         // SAFETY: the map hands out a live value, which only the CPU that holds the socket's lock changes.
         let connection = unsafe { &mut *connection };
+        connection.renew_if_left_over(old);
         connection.last_transition = transition.code();
         follow::<M>(connection, sk, old, new, program);
         if transition.leaves_to_time_wait() {
@@ -301,7 +302,7 @@ fn is_cut_off<M: Memory>(connection: &Connection, sk: u64) -> bool {
 /// Prototype: `(struct sock *sk)`, since 4.16
 /// Context: either
 /// Sees: the end of every TCP socket, also of those that were never connected
-/// Misses: what happens while it runs on the same CPU. The entry then stays until another socket begins at its address.
+/// Misses: what happens while it runs on the same CPU. The entry then stays until another socket at its address is seen.
 #[raw_tracepoint(tracepoint = "tcp_destroy_sock")]
 pub(crate) fn tcp_destroy_sock(ctx: RawTracePointContext) -> i32 {
     let sk: u64 = ctx.arg(0);
