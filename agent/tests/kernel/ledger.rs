@@ -12,6 +12,7 @@ use libtest_mimic::Trial;
 use crate::{
     actor::{Family, Fork},
     case::{Outcome, alone, lesser, trials},
+    readers::kernel_is_at_least,
     rung,
     scene::{Scene, looks_at_files},
     watch::{self, Wishes},
@@ -117,12 +118,16 @@ fn twenty_thousand_connections() -> Outcome {
     }
     match rung::of(Observed::TimeWaitLeft)? {
         Rung::Fentry => assert_eq!(unseen, 0),
-        // Linux 5.10 does not count what it skips.
         Rung::Kprobe if unseen > 0 => {
-            let counted = seen.report.session.events.lost;
-            eprintln!("{unseen} of {connections} left unseen, {counted} calls of programs counted as skipped");
-            assert!(unseen <= counted.max(connections as u64 / 1_000), "{unseen} of {connections}, {counted} counted");
-            lesser("why one in some thousands went is not seen");
+            // What it skips where a kprobe is interrupted, the kernel counts since 6.7. One interrupted for the timers
+            // does not see all that end in the same 2 s, which is as exact as a timer of 60 s is (kernel/time/timer.c).
+            let allowed = if kernel_is_at_least(6, 7)? {
+                seen.report.session.events.lost_by_kind.skipped_programs.max(connections as u64 / 1_000)
+            } else {
+                connections as u64 / 10
+            };
+            assert!(unseen <= allowed, "{unseen} of {connections} left unseen, {allowed} at most can be explained");
+            lesser("why some went is not seen");
         }
         _ => {}
     }

@@ -239,7 +239,9 @@ fn proxy_uses_a_port_again() -> Outcome {
     const BYTES: usize = 192 << 20;
     let scene = Scene::new()?;
     scene.net.sysctl("ipv4/tcp_timestamps", "0")?;
-    scene.net.sysctl("ipv4/tcp_rfc1337", "0")?;
+    // But for the SYN, nothing is to end a TIME_WAIT: an ACK that another CPU sent late would, by way of a RST.
+    let rst_ends_time_wait = |does| scene.net.sysctl("ipv4/tcp_rfc1337", if does { "0" } else { "1" });
+    rst_ends_time_wait(false)?;
     let (mut proxy, mut upstream) = (scene.actor("ff-proxy")?, scene.actor("ff-upstream")?);
     let listener = upstream.listen(local(8_080))?;
     let (held, seen) = watch::session(&Wishes::of(&scene.net), || {
@@ -249,7 +251,9 @@ fn proxy_uses_a_port_again() -> Outcome {
         upstream.receive(theirs.socket, BYTES)?;
         proxy.finish()?;
         scene.leave_time_wait((&mut upstream, theirs), (&mut proxy, ours))?;
+        rst_ends_time_wait(true)?;
         let again = proxy.connect_from(local(42_000), REUSE, listener.address)?;
+        rst_ends_time_wait(false)?;
         let theirs = upstream.accept(listener)?;
         scene.leave_time_wait((&mut upstream, theirs), (&mut proxy, again))?;
         // Which has waited for the end of the first one: it had the same four numbers.
