@@ -2,7 +2,8 @@
 //!
 //! Both libtest and libtest-mimic print one line a test and one a suite. A test that finds out while running that it
 //! cannot run prints `SKIP <test>: <reason>`, because a harness has no room for the reason of every kind of skip. A test
-//! that passed, but on a host that lets firstfin know less than it could, prints `LESSER <test>: <what is missing>`.
+//! that passed, but on a host that lets firstfin know less than it could, prints `LESSER <test>: <what is missing>`, and
+//! one that failed and is run once more prints `UNSTEADY <test>: <how it failed>`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +19,8 @@ pub(crate) struct Outcome {
     pub(crate) failed_names: BTreeSet<String>,
     /// Test -> what this host does not let it show. Of a test that failed it says nothing.
     pub(crate) lesser: BTreeMap<String, String>,
+    /// Test -> how it failed the first time. What came of the second is with the others.
+    pub(crate) unsteady: BTreeMap<String, String>,
     /// Ignored or skipped test -> the reason, where one was given.
     reasons: BTreeMap<String, Option<String>>,
 }
@@ -37,6 +40,10 @@ impl Outcome {
         } else if let Some(lesser) = line.strip_prefix("LESSER ") {
             if let Some((name, missing)) = lesser.split_once(": ") {
                 self.lesser.insert(name.trim().to_owned(), missing.trim().to_owned());
+            }
+        } else if let Some(unsteady) = line.strip_prefix("UNSTEADY ") {
+            if let Some((name, how)) = unsteady.split_once(": ") {
+                self.unsteady.insert(name.trim().to_owned(), how.trim().to_owned());
             }
         } else if let Some((name, result)) = line.strip_prefix("test ").and_then(|test| test.rsplit_once(" ... ")) {
             let name = name.trim();
@@ -68,6 +75,7 @@ impl Outcome {
         self.passed_names.extend(other.passed_names.iter().cloned());
         self.failed_names.extend(other.failed_names.iter().cloned());
         self.lesser.extend(other.lesser.clone());
+        self.unsteady.extend(other.unsteady.clone());
         self.reasons.extend(other.reasons.clone());
     }
 
@@ -174,7 +182,15 @@ mod tests {
     #[test]
     fn other_lines_count_nothing() {
         assert_eq!(
-            read(&["   Compiling firstfin v0.1.0", "test", "test result", "SKIP nothing said", "LESSER", ""]),
+            read(&[
+                "   Compiling firstfin v0.1.0",
+                "test",
+                "test result",
+                "SKIP nothing said",
+                "LESSER",
+                "UNSTEADY",
+                ""
+            ]),
             read(&[])
         );
     }

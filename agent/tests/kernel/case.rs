@@ -2,6 +2,7 @@
 
 use std::{
     cell::Cell,
+    panic,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -51,6 +52,9 @@ impl Need {
     }
 }
 
+/// Set where any test that fails is run once more.
+const SECOND_RUN: &str = "FIRSTFIN_SECOND_RUN";
+
 thread_local! {
     static NAME: Cell<&'static str> = const { Cell::new("?") };
 }
@@ -95,14 +99,29 @@ pub(crate) fn trial(name: &'static str, needs: &'static [Need], body: fn() -> Ou
 /// packet or a timer does while it interrupts that process no session is told of, and nothing counts it: seen about once
 /// in fifty runs of all tests. A fault of ours that loses an event shows in the second run, too; anything else that is
 /// wrong fails at once.
+///
+/// Not so where [`SECOND_RUN`] is set, as it is in emulated machines: there a CPU stands still for longer than the kernel's
+/// timers are meant to wait, so whatever failed is run once more, and `cargo xtask vm` tells of it.
 fn run(name: &str, body: fn() -> Outcome) -> Outcome {
-    match body() {
-        Err(failed) if failed.message().is_some_and(|message| message.starts_with(NO_EVENT)) => {
-            eprintln!("AGAIN {name}: {}", failed.message().unwrap_or_default());
-            body()
-        }
-        outcome => outcome,
+    let Err(failed) = caught(body) else { return Ok(()) };
+    let message = failed.message().unwrap_or("it says nothing");
+    if message.starts_with(NO_EVENT) {
+        eprintln!("AGAIN {name}: {message}");
+    } else if std::env::var_os(SECOND_RUN).is_some() {
+        // Its first line, and below it the rest.
+        eprintln!("UNSTEADY {name}: {}", message.replace('\n', "\n    "));
+    } else {
+        return Err(failed);
     }
+    body()
+}
+
+/// What a test ends with, also one that panics.
+fn caught(body: fn() -> Outcome) -> Outcome {
+    panic::catch_unwind(body).unwrap_or_else(|payload| {
+        let text = payload.downcast_ref::<String>().map(String::as_str).or(payload.downcast_ref::<&str>().copied());
+        Err(text.unwrap_or("panicked, and not with a text").into())
+    })
 }
 
 /// Lists the tests of a module by their functions' names.

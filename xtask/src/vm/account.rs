@@ -15,10 +15,14 @@ pub(super) fn of(verdicts: &[Verdict]) -> String {
         }
     }
     // What holds in many places is said once.
-    let mut lists: [(&str, BTreeMap<String, Vec<String>>); 3] =
-        ["wrong", "lesser", "skipped"].map(|title| (title, BTreeMap::new()));
-    let [(_, wrong), (_, lesser), (_, skipped)] = &mut lists;
+    let mut lists: [(&str, BTreeMap<String, Vec<String>>); 4] =
+        ["wrong", "unsteady, passed in their second run", "lesser", "skipped"].map(|title| (title, BTreeMap::new()));
+    let [(_, wrong), (_, unsteady), (_, lesser), (_, skipped)] = &mut lists;
     for verdict in verdicts {
+        for (test, how) in &verdict.unsteady {
+            let places = unsteady.entry(format!("{test}: {how}")).or_default();
+            places.push(format!("{} {}", verdict.series, verdict.title));
+        }
         for (test, result) in &verdict.results {
             let (list, what) = match result {
                 TestResult::Passed => continue,

@@ -1,7 +1,8 @@
 //! One verdict for each kernel and round: what it says, and whether it is good.
 //!
 //! What did not happen is never good: a round that the machine did not get to, a test without a result and a harness
-//! that reports other numbers than its lines are failures like a test that failed.
+//! that reports other numbers than its lines are failures like a test that failed. A test that failed and passed when it
+//! was run once more is told of, and two in a round are no accident.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,6 +11,9 @@ use super::{
     reading::Heard,
     rounds::Round,
 };
+
+/// How many tests of a round may need a second run.
+const UNSTEADY_AT_MOST: usize = 1;
 
 /// What came of a test.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,6 +35,8 @@ pub(super) struct Verdict {
     pub(super) rung: &'static str,
     pub(super) title: String,
     pub(super) results: BTreeMap<String, TestResult>,
+    /// Of the tests that passed, those that did so in their second run, and how they failed in the first
+    pub(super) unsteady: BTreeMap<String, String>,
     /// Wrong apart from single tests
     pub(super) broken: Option<String>,
     pub(super) seconds: u64,
@@ -40,11 +46,12 @@ pub(super) struct Verdict {
 impl Verdict {
     #[cfg(test)]
     pub(super) fn of_results(series: &'static str, rung: &'static str, results: BTreeMap<String, TestResult>) -> Self {
-        Self { series, rung, title: rung.to_owned(), results, broken: None, seconds: 0, is_second: false }
+        let (title, unsteady) = (rung.to_owned(), BTreeMap::new());
+        Self { series, rung, title, results, unsteady, broken: None, seconds: 0, is_second: false }
     }
 
     pub(super) fn is_good(&self) -> bool {
-        self.broken.is_none() && self.wrong().next().is_none()
+        self.broken.is_none() && self.wrong().next().is_none() && self.unsteady.len() <= UNSTEADY_AT_MOST
     }
 
     /// Tests that failed or are missing.
@@ -70,6 +77,9 @@ impl Verdict {
         if missing > 0 {
             line.push_str(&format!("  {missing} WITHOUT RESULT"));
         }
+        if !self.unsteady.is_empty() {
+            line.push_str(&format!("  {} unsteady", self.unsteady.len()));
+        }
         if self.is_second {
             line.push_str("  (second start: the emulator's mistake ended the first)");
         }
@@ -86,6 +96,7 @@ pub(super) fn verdicts(series: &'static str, rounds: &[Round], run: &Run) -> Vec
             rung: round.rung,
             title: round.title(),
             results: results(&round.expected, heard),
+            unsteady: unsteady(heard),
             broken: broken(heard, &run.end),
             seconds: heard.ended.map_or(0, |(_, took)| took.as_secs()),
             is_second: run.is_second,
@@ -109,6 +120,12 @@ fn results(expected: &BTreeSet<String>, heard: &Heard) -> BTreeMap<String, TestR
     };
     let heard_of = outcome.failed_names.iter().chain(&outcome.passed_names);
     expected.iter().chain(heard_of).map(|name| (name.clone(), result(name))).collect()
+}
+
+fn unsteady(heard: &Heard) -> BTreeMap<String, String> {
+    let outcome = &heard.outcome;
+    let has_passed = |(name, _): &(&String, &String)| outcome.passed_names.contains(*name);
+    outcome.unsteady.iter().filter(has_passed).map(|(name, how)| (name.clone(), how.clone())).collect()
 }
 
 fn broken(heard: &Heard, end: &End) -> Option<String> {
@@ -196,6 +213,24 @@ mod tests {
         let without_one: Vec<_> = GOOD.iter().filter(|line| !line.contains("mptcp")).copied().collect();
         let verdicts = judged(&without_one, End::Done);
         assert_eq!(verdicts[0].wrong().collect::<Vec<_>>(), [("readers::mptcp", &TestResult::Missing)]);
+    }
+
+    #[test]
+    fn one_test_of_a_round_may_need_a_second_run() {
+        const FIRST: &str = "UNSTEADY leaves::timer: it stays";
+        const SECOND: &str = "UNSTEADY leaves::reset: not his";
+        let with = |lines: &[&'static str]| [&GOOD[..1], lines, &GOOD[1..]].concat();
+        let one = judged(&with(&[FIRST]), End::Done);
+        assert!(one[0].is_good(), "{one:?}");
+        assert_eq!(one[0].unsteady, BTreeMap::from([("leaves::timer".to_owned(), "it stays".to_owned())]));
+        assert!(one[0].line().ends_with("  1 unsteady"), "{}", one[0].line());
+        assert!(!judged(&with(&[FIRST, SECOND]), End::Done)[0].is_good());
+
+        let failed: Vec<_> =
+            with(&[FIRST]).iter().map(|line| line.replace("timer ... ok", "timer ... FAILED")).collect();
+        let failed = judged(&failed.iter().map(String::as_str).collect::<Vec<_>>(), End::Done);
+        assert_eq!(failed[0].wrong().collect::<Vec<_>>(), [("leaves::timer", &TestResult::Failed)]);
+        assert!(failed[0].unsteady.is_empty(), "it failed twice");
     }
 
     #[test]
