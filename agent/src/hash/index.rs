@@ -8,6 +8,8 @@ use foldhash::quality::RandomState;
 const PLACES: usize = 12;
 /// Of them in use at most, on average: then one key in eight finds its line full, and goes to the next.
 const FULL: usize = 9;
+/// Keys whose lines are asked for together when the index grows.
+const AHEAD: usize = 32;
 
 /// As much of the index as memory hands over at once.
 #[derive(Clone, Copy, Debug, Default)]
@@ -56,8 +58,19 @@ impl Index {
 
     /// Brings the line that a key is looked up in near. What it answers with means nothing.
     pub(crate) fn look_at(&self, key: &impl Hash) -> u32 {
-        let (line, _) = self.begin(self.seeds.hash_one(key));
+        self.look_at_line(self.seeds.hash_one(key))
+    }
+
+    fn look_at_line(&self, hash: u64) -> u32 {
+        let (line, _) = self.begin(hash);
         self.lines.get(line).map_or(0, |line| line.passed)
+    }
+
+    /// The place that a key most likely has, if it has one: its line alone says so, and what is there is not compared.
+    pub(crate) fn likely(&self, key: &impl Hash) -> Option<u32> {
+        let (line, tag) = self.begin(self.seeds.hash_one(key));
+        let line = self.lines.get(line)?;
+        line.places.get(line.tagged(tag).next()?).copied()
     }
 
     /// The place of what has this key, if there is one: `is_at` compares it with what is at a place.
@@ -79,11 +92,16 @@ impl Index {
         Some(place)
     }
 
-    /// Notes a place of a key that has none yet. `key_of` tells the key of what is at a place: it is asked of every other
-    /// one when the index grows.
-    pub(crate) fn insert<K: Hash>(&mut self, key: &K, place: u32, key_of: impl Fn(u32) -> Option<K>) {
+    /// Notes a place of a key that has none yet. When the index grows, `known` tells every place that it knows, with its
+    /// key; the new one may be among them.
+    pub(crate) fn insert<K: Hash, I: Iterator<Item = (u32, K)>>(
+        &mut self,
+        key: &K,
+        place: u32,
+        known: impl FnOnce() -> I,
+    ) {
         if self.len >= self.lines.len() * FULL {
-            self.grow(key_of);
+            self.grow(known().filter(|(other, _)| *other != place));
         }
         self.add(self.seeds.hash_one(key), place);
         self.len += 1;
@@ -130,15 +148,24 @@ impl Index {
     }
 
     /// By a quarter: twice as many lines would be half empty, and most of what a socket more takes.
-    fn grow<K: Hash>(&mut self, key_of: impl Fn(u32) -> Option<K>) {
+    fn grow<K: Hash>(&mut self, mut known: impl Iterator<Item = (u32, K)>) {
         let more = self.lines.len() + self.lines.len() / 4 + 1;
-        let before = std::mem::replace(&mut self.lines, vec![Line::default(); more]);
-        for (tag, place) in before.iter().flat_map(|line| line.tags.iter().zip(&line.places)) {
-            if *tag != 0
-                && let Some(key) = key_of(*place)
-            {
-                self.add(self.seeds.hash_one(&key), *place);
+        // The old ones go first. What they know is told again, in the order in which it lies in memory.
+        self.lines = Vec::new();
+        self.lines = vec![Line::default(); more];
+        let mut ahead = [(0, 0); AHEAD];
+        loop {
+            let (mut count, mut read) = (0, 0);
+            for ((hash, place), (its_place, key)) in ahead.iter_mut().zip(&mut known) {
+                (*hash, *place) = (self.seeds.hash_one(&key), its_place);
+                read ^= self.look_at_line(*hash);
+                count += 1;
             }
+            std::hint::black_box(read);
+            if count == 0 {
+                break;
+            }
+            ahead.iter().take(count).for_each(|(hash, place)| self.add(*hash, *place));
         }
     }
 
@@ -165,7 +192,7 @@ mod tests {
     #[test]
     fn a_key_that_is_nowhere_is_looked_for_once_around() {
         let mut index = Index::default();
-        (0..100).for_each(|key: u32| index.insert(&key, key, Some));
+        (0..100).for_each(|key: u32| index.insert(&key, key, || (0..key).map(|key| (key, key))));
         index.lines.iter_mut().for_each(|line| line.passed += 1);
         assert_eq!(index.find(&1_000_u32, |place| place == 1_000), None);
         assert_eq!(index.remove(&1_000_u32, |place| place == 1_000), None);
@@ -183,7 +210,7 @@ mod tests {
                     prop_assert_eq!(index.find(&key, is_at), None);
                     let place = keys.len() as u32;
                     keys.push(key);
-                    index.insert(&key, place, |place| keys.get(place as usize).copied());
+                    index.insert(&key, place, || plain.iter().map(|(key, place)| (*place, *key)));
                     plain.insert(key, place);
                 } else if comes {
                     prop_assert_eq!(index.find(&key, is_at), plain.get(&key).copied());

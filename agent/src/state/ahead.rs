@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use super::State;
-use crate::model::{Event, SocketRow};
+use crate::model::{Connection, Event, SocketRow, TcpState};
 
 /// Events, or sockets, that are looked at together: as many as there are, if there are fewer.
 pub const LOOK_AHEAD: usize = 32;
@@ -14,7 +14,10 @@ pub(super) const LARGE: usize = 1 << 14;
 impl State {
     /// Reads what these events, which are fed next, will want to know. Nothing changes by it but the time that they take.
     pub fn look_ahead(&self, events: &[Event]) {
-        let read = events.iter().fold(0, |read, event| read ^ self.read_for(event));
+        let read = events.iter().fold(0, |read, event| read ^ self.process_for(event));
+        let entries = || events.iter().filter_map(connection_of_interest);
+        let read = entries().fold(read, |read, connection| read ^ self.ledger.look_at(connection));
+        let read = entries().fold(read, |read, connection| read ^ self.ledger.look_closer(connection));
         // Somebody has to want it, or it is not read.
         std::hint::black_box(read);
     }
@@ -29,21 +32,26 @@ impl State {
             if ahead.is_empty() {
                 ahead.extend(rows.by_ref().take(LOOK_AHEAD));
                 let read = ahead.iter().fold(0, |read, row: &SocketRow| read ^ self.ledger.look_at(&row.connection));
-                std::hint::black_box(read);
+                let more = ahead.iter().fold(read, |read, row| read ^ self.ledger.look_closer(&row.connection));
+                std::hint::black_box(more);
             }
             ahead.pop_front()
         })
     }
 
-    fn read_for(&self, event: &Event) -> u32 {
-        match event {
-            Event::Transition(end) => {
-                let task = end.closer.as_deref().or(end.opener.as_deref()).or(end.accepter.as_deref());
-                let process = task.map_or(0, |task| self.processes.look_at(task.key));
-                process ^ self.ledger.look_at(&end.connection)
-            }
-            Event::TimeWait(event) => self.ledger.look_at(&event.connection),
-            Event::ClosedByPeer(_) | Event::Retraction(_) | Event::Refused(_) | Event::ProcessSeen(_) => 0,
-        }
+    fn process_for(&self, event: &Event) -> u32 {
+        let Event::Transition(transition) = event else { return 0 };
+        let closer = transition.closer.as_deref();
+        let task = closer.or(transition.opener.as_deref()).or(transition.accepter.as_deref());
+        task.map_or(0, |task| self.processes.look_at(task.key))
+    }
+}
+
+/// The connection whose entry in the ledger an event is about, if it is about one.
+fn connection_of_interest(event: &Event) -> Option<&Connection> {
+    match event {
+        Event::Transition(end) => (end.new == TcpState::Close).then_some(&end.connection),
+        Event::TimeWait(event) => Some(&event.connection),
+        Event::ClosedByPeer(_) | Event::Retraction(_) | Event::Refused(_) | Event::ProcessSeen(_) => None,
     }
 }

@@ -152,7 +152,10 @@ impl Processes {
             u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
         };
         let slots = &self.slots;
-        self.index.insert(&key, place, |place| slots.get(place as usize).map(|slot| slot.key));
+        self.index.insert(&key, place, || {
+            let places = (0..).zip(slots).filter(|(_, slot)| slot.key != NOBODY);
+            places.map(|(place, slot)| (place, slot.key))
+        });
         Place(place)
     }
 }

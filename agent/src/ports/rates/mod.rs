@@ -200,7 +200,7 @@ impl Rates {
     }
 
     fn put(index: &mut Index, routes: &[(Route, Window)], route: &Route, place: u32) {
-        index.insert(route, place, |place| routes.get(place as usize).map(|(route, _)| *route));
+        index.insert(route, place, || (0..).zip(routes).map(|(place, (route, _))| (place, *route)));
     }
 
     fn make_room(&mut self, now: Timestamp) {

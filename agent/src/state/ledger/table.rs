@@ -211,13 +211,19 @@ impl<K: Copy + Eq + Hash> Table<K> {
             return Put::NoRoom;
         }
         let Some(place) = slots.take(Slot { key, packed }) else { return Put::NoRoom };
-        index.insert(&key, place, |place| Some(slots.get(place)?.key));
+        index.insert(&key, place, || slots.used().map(|(place, slot)| (place, slot.key)));
         Put::Added
     }
 
     /// Looks where it says where an entry is.
     pub(super) fn look_at(&self, key: &K) -> u32 {
         self.index.look_at(key)
+    }
+
+    /// Looks at what is there, once the index has been looked at.
+    pub(super) fn look_closer(&self, key: &K) -> u32 {
+        let slot = self.index.likely(key).and_then(|place| self.slots.get(place));
+        slot.map_or(0, |slot| u32::from(slot.packed.flags))
     }
 
     /// The place and the entry of a connection.
