@@ -66,13 +66,6 @@ impl Index {
         self.lines.get(line).map_or(0, |line| line.passed)
     }
 
-    /// The place that a key most likely has, if it has one: its line alone says so, and what is there is not compared.
-    pub(crate) fn likely(&self, key: &impl Hash) -> Option<u32> {
-        let (line, tag) = self.begin(self.seeds.hash_one(key));
-        let line = self.lines.get(line)?;
-        line.places.get(line.tagged(tag).next()?).copied()
-    }
-
     /// The place of what has this key, if there is one: `is_at` compares it with what is at a place.
     pub(crate) fn find(&self, key: &impl Hash, is_at: impl FnMut(u32) -> bool) -> Option<u32> {
         self.locate(self.seeds.hash_one(key), is_at).map(|(_, _, place)| place)

@@ -15,9 +15,8 @@ impl State {
     /// Reads what these events, which are fed next, will want to know. Nothing changes by it but the time that they take.
     pub fn look_ahead(&self, events: &[Event]) {
         let read = events.iter().fold(0, |read, event| read ^ self.process_for(event));
-        let entries = || events.iter().filter_map(connection_of_interest);
-        let read = entries().fold(read, |read, connection| read ^ self.ledger.look_at(connection));
-        let read = entries().fold(read, |read, connection| read ^ self.ledger.look_closer(connection));
+        let connections = events.iter().filter_map(connection_of_interest);
+        let read = connections.fold(read, |read, connection| read ^ self.ledger.look_at(connection));
         // Somebody has to want it, or it is not read.
         std::hint::black_box(read);
     }

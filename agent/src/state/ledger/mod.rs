@@ -146,17 +146,6 @@ impl Ledger {
         }
     }
 
-    /// Looks at the entry, once it was looked where it is.
-    pub(super) fn look_closer(&self, connection: &Connection) -> u32 {
-        if self.len() < LARGE {
-            return 0;
-        }
-        match Key::of(connection) {
-            Key::V4(key) => self.v4.look_closer(&key),
-            Key::V6(key) => self.v6.look_closer(&key),
-        }
-    }
-
     fn entry(&self, connection: &Connection) -> Option<Entry> {
         match Key::of(connection) {
             Key::V4(key) => self.v4.find(&key),

@@ -220,12 +220,6 @@ impl<K: Copy + Eq + Hash> Table<K> {
         self.index.look_at(key)
     }
 
-    /// Looks at what is there, once the index has been looked at.
-    pub(super) fn look_closer(&self, key: &K) -> u32 {
-        let slot = self.index.likely(key).and_then(|place| self.slots.get(place));
-        slot.map_or(0, |slot| u32::from(slot.packed.flags))
-    }
-
     /// The place and the entry of a connection.
     pub(super) fn find(&self, key: &K) -> Option<(u32, Entry)> {
         let place = self.index.find(key, |place| self.slots.is_at(place, key))?;
