@@ -8,8 +8,6 @@ use foldhash::quality::RandomState;
 const PLACES: usize = 12;
 /// Of them in use at most, on average: then one key in eight finds its line full, and goes to the next.
 const FULL: usize = 9;
-/// Keys whose lines are asked for together when the index grows.
-const AHEAD: usize = 32;
 
 /// As much of the index as memory hands over at once.
 #[derive(Clone, Copy, Debug, Default)]
@@ -58,11 +56,7 @@ impl Index {
 
     /// Brings the line that a key is looked up in near. What it answers with means nothing.
     pub(crate) fn look_at(&self, key: &impl Hash) -> u32 {
-        self.look_at_line(self.seeds.hash_one(key))
-    }
-
-    fn look_at_line(&self, hash: u64) -> u32 {
-        let (line, _) = self.begin(hash);
+        let (line, _) = self.begin(self.seeds.hash_one(key));
         self.lines.get(line).map_or(0, |line| line.passed)
     }
 
@@ -141,24 +135,13 @@ impl Index {
     }
 
     /// By a quarter: twice as many lines would be half empty, and most of what a socket more takes.
-    fn grow<K: Hash>(&mut self, mut known: impl Iterator<Item = (u32, K)>) {
+    fn grow<K: Hash>(&mut self, known: impl Iterator<Item = (u32, K)>) {
         let more = self.lines.len() + self.lines.len() / 4 + 1;
         // The old ones go first. What they know is told again, in the order in which it lies in memory.
         self.lines = Vec::new();
         self.lines = vec![Line::default(); more];
-        let mut ahead = [(0, 0); AHEAD];
-        loop {
-            let (mut count, mut read) = (0, 0);
-            for ((hash, place), (its_place, key)) in ahead.iter_mut().zip(&mut known) {
-                (*hash, *place) = (self.seeds.hash_one(&key), its_place);
-                read ^= self.look_at_line(*hash);
-                count += 1;
-            }
-            std::hint::black_box(read);
-            if count == 0 {
-                break;
-            }
-            ahead.iter().take(count).for_each(|(hash, place)| self.add(*hash, *place));
+        for (place, key) in known {
+            self.add(self.seeds.hash_one(&key), place);
         }
     }
 

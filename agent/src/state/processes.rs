@@ -153,8 +153,7 @@ impl Processes {
         };
         let slots = &self.slots;
         self.index.insert(&key, place, || {
-            let places = (0..).zip(slots).filter(|(_, slot)| slot.key != NOBODY);
-            places.map(|(place, slot)| (place, slot.key))
+            (0..).zip(slots).map(|(place, slot)| (place, slot.key)).filter(|(_, key)| *key != NOBODY)
         });
         Place(place)
     }
