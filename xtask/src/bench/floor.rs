@@ -1,11 +1,10 @@
 //! An eBPF program that does nothing, on the hook ours is on: what the hook itself costs.
 
-use std::{
-    io,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
-};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use anyhow::{Context as _, Result};
+
+use super::syscall::bpf;
 
 // enum bpf_cmd, enum bpf_prog_type (include/uapi/linux/bpf.h)
 const BPF_PROG_LOAD: i32 = 5;
@@ -62,14 +61,4 @@ impl Floor {
         let link = bpf(BPF_RAW_TRACEPOINT_OPEN, &open).context("attach an empty eBPF program")?;
         Ok(Self { _program: program, _link: link })
     }
-}
-
-fn bpf<T>(command: i32, attributes: &T) -> io::Result<OwnedFd> {
-    // SAFETY: the attributes are a prefix of `union bpf_attr`, as long as is said, and what they point to is constant.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>()) };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: both commands return a new descriptor, which nobody else has.
-    Ok(unsafe { OwnedFd::from_raw_fd(result as i32) })
 }

@@ -2,15 +2,14 @@
 
 use std::{fmt, fs, thread, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::{
     namespace::{Load, Purpose},
     process::{cpu_ms, field, peak_mib, programs_of},
+    statistics::Statistics,
     subject::{Running, Subject},
 };
-
-const BPF_STATISTICS: &str = "/proc/sys/kernel/bpf_stats_enabled";
 
 /// What a run of the load came to.
 #[derive(Clone, Copy, Debug)]
@@ -152,14 +151,7 @@ impl Measured {
 /// Time in the eBPF programs of a subject for one connection. The kernel's own clock costs as well, so it runs in a round of
 /// its own, which is in no ratio.
 pub(super) fn in_kernel(subject: &Subject, duration: Duration) -> Result<Option<f64>> {
-    let before = fs::read_to_string(BPF_STATISTICS).with_context(|| format!("read {BPF_STATISTICS}"))?;
-    fs::write(BPF_STATISTICS, "1").with_context(|| format!("write {BPF_STATISTICS}"))?;
-    let measured = in_kernel_with_statistics(subject, duration);
-    fs::write(BPF_STATISTICS, before.trim()).with_context(|| format!("write {BPF_STATISTICS}"))?;
-    measured
-}
-
-fn in_kernel_with_statistics(subject: &Subject, duration: Duration) -> Result<Option<f64>> {
+    let _statistics = Statistics::on()?;
     let running: Running = subject.begin()?;
     let pid = running.pid().unwrap_or_else(std::process::id);
     let spent = || -> u64 {

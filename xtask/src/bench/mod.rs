@@ -22,7 +22,9 @@ mod plot;
 mod process;
 pub(crate) mod scan;
 mod start;
+mod statistics;
 mod subject;
+mod syscall;
 mod table;
 
 use std::{fs, path::Path, process::ExitCode, time::Duration};
@@ -38,6 +40,7 @@ use self::{
     memory::Memory,
     overload::Overload,
     start::Start,
+    statistics::NoStatistics,
     subject::Subject,
 };
 use crate::{privilege::Privilege, setup, workspace};
@@ -100,6 +103,7 @@ pub(crate) fn bench(wishes: &Wishes) -> Result<ExitCode> {
     }
     subjects.retain(|subject| is_wanted(&subject.name));
 
+    let _no_statistics = NoStatistics::ensure()?;
     let machine = measure::machine();
     eprintln!("{machine}");
     let mut figures = Figures::default();
