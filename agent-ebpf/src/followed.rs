@@ -49,11 +49,24 @@ impl Connection {
     pub(crate) fn renew_if_left_over(&mut self, state: u8) -> bool {
         let is_left_over = self.last_transition & 0xf == CLOSE && state != CLOSE;
         if is_left_over {
-            *self = UNSEEN;
+            self.clear();
         }
         is_left_over
     }
+
+    /// Nothing is known any more: as [`UNSEEN`].
+    #[inline(always)]
+    pub(crate) fn clear(&mut self) {
+        let words = (&raw mut *self).cast::<u64>();
+        for number in 0..size_of::<Self>() / size_of::<u64>() {
+            // SAFETY: one of the words of a live, aligned value, all of whose bits may be zero. Volatile, as what the
+            // compiler makes of plain zeroes is a call that writes byte by byte.
+            unsafe { words.add(number).write_volatile(0) };
+        }
+    }
 }
+
+const _: () = assert!(size_of::<Connection>() % size_of::<u64>() == 0, "a connection is so many words");
 
 /// A process, as a connection remembers it.
 #[derive(Clone, Copy)]
@@ -199,7 +212,7 @@ pub(crate) fn known_or_new(sk: u64) -> Option<*mut Connection> {
     }
     let place = place(sk)?;
     if place.claim(sk) {
-        place.connection = UNSEEN;
+        place.connection.clear();
         return Some(&raw mut place.connection);
     }
     place.elsewhere.add(1);

@@ -1,10 +1,10 @@
 //! Reading `struct sock`, at the offsets the agent resolved.
 
-use core::{ffi::c_void, marker::PhantomData};
+use core::{ffi::c_void, marker::PhantomData, mem::MaybeUninit};
 
 use agent_ebpf::{Address, Counter, Offsets, ask_flag, look};
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
-use zerocopy::{FromBytes, FromZeros};
+use zerocopy::FromBytes;
 
 use crate::{
     emit,
@@ -43,14 +43,15 @@ pub(crate) fn family(sk: u64) -> u16 {
 /// member costs more than all of them.
 pub(crate) struct Common<M> {
     sk: u64,
-    bytes: [u64; Offsets::COMMON_SIZE / 8],
+    /// Not read where the verifier knows types
+    bytes: MaybeUninit<[u64; Offsets::COMMON_SIZE / 8]>,
     by: PhantomData<M>,
 }
 
 impl<M: Memory> Common<M> {
     #[inline(always)]
     pub(crate) fn of(sk: u64) -> Self {
-        let bytes = if M::IS_TYPED { FromZeros::new_zeroed() } else { read_or_zero(sk, 0) };
+        let bytes = if M::IS_TYPED { MaybeUninit::uninit() } else { MaybeUninit::new(read_or_zero(sk, 0)) };
         Self { sk, bytes, by: PhantomData }
     }
 
@@ -61,8 +62,8 @@ impl<M: Memory> Common<M> {
             return M::get(self.sk, offset);
         }
         let within = offset & (Offsets::COMMON_SIZE - size_of::<T>());
-        // SAFETY: the offset of a whole `T`, aligned as the kernel aligns it, within the array: the agent has made sure, and
-        // the mask makes it so whatever it is.
+        // SAFETY: the offset of a whole `T`, aligned as the kernel aligns it, within the array, which was read: the agent has
+        // made sure, and the mask makes it so whatever it is.
         unsafe { self.bytes.as_ptr().cast::<u8>().add(within).cast::<T>().read() }
     }
 

@@ -14,7 +14,7 @@ use aya_log_ebpf::debug;
 
 use crate::{
     emit,
-    followed::{self, Connection, UNSEEN, Who},
+    followed::{self, Connection, UNSEEN},
     maps::{CLAIM, HANDSHAKES, count_duration},
     memory::{Memory, Probed, Typed},
     programs::timewait,
@@ -163,8 +163,8 @@ fn observe<M: Memory>(ctx: &impl EbpfContext, transition: Transition, program: P
         // SAFETY: the map hands out a live value, which only the CPU that holds the socket's lock changes.
         let connection = unsafe { &mut *connection };
         connection.renew_if_left_over(old);
-        connection.last_transition = transition.code();
         follow::<M>(connection, sk, old, new, program);
+        connection.last_transition = transition.code();
         if transition.leaves_to_time_wait() {
             timewait::note_refusal(connection);
         }
@@ -276,15 +276,10 @@ fn learn<M: Memory>(connection: &mut Connection, sk: u64, old: u8, new: u8) -> A
 
 #[inline(always)]
 fn begin(connection: &mut Connection, flags: u16) {
-    connection.opener = Who::NOBODY;
-    connection.closer = Who::NOBODY;
+    connection.clear();
     // Whether it was seen is enough where nobody asks when: the clock takes as long as all the rest of this.
     connection.born_ns = if config!(wants_births) != 0 { emit::now() } else { 1 };
     connection.flags = flags;
-    connection.port_errno = 0;
-    connection.local_port = 0;
-    connection.timewait_state = 0;
-    connection.timewait = 0;
 }
 
 /// Whether a transition to CLOSE runs on behalf of the process that lets the connection go.
