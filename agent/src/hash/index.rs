@@ -54,15 +54,25 @@ impl Index {
         self.len
     }
 
-    /// Brings the line that a key is looked up in near. What it answers with means nothing.
-    pub(crate) fn look_at(&self, key: &impl Hash) -> u32 {
-        let (line, _) = self.begin(self.seeds.hash_one(key));
+    /// What a key is looked up by.
+    pub(crate) fn hash(&self, key: &impl Hash) -> u64 {
+        self.seeds.hash_one(key)
+    }
+
+    /// Brings the line that a hash is looked up in near. What it answers with means nothing.
+    pub(crate) fn look_at(&self, hash: u64) -> u32 {
+        let (line, _) = self.begin(hash);
         self.lines.get(line).map_or(0, |line| line.passed)
     }
 
     /// The place of what has this key, if there is one: `is_at` compares it with what is at a place.
     pub(crate) fn find(&self, key: &impl Hash, is_at: impl FnMut(u32) -> bool) -> Option<u32> {
-        self.locate(self.seeds.hash_one(key), is_at).map(|(_, _, place)| place)
+        self.find_hashed(self.hash(key), is_at)
+    }
+
+    /// The same, by the hash of the key.
+    pub(crate) fn find_hashed(&self, hash: u64, is_at: impl FnMut(u32) -> bool) -> Option<u32> {
+        self.locate(hash, is_at).map(|(_, _, place)| place)
     }
 
     /// The same, and forgets the place.

@@ -117,8 +117,12 @@ impl Look<'_> {
             let at = (self.now)();
             let mut rows = sock_diag::dump(netns, self.filter)?;
             let after = count();
+            let (mut counted, mut has_close_wait) = (0, false);
+            for row in rows.iter() {
+                counted += usize::from(row.time_wait_left.is_some());
+                has_close_wait |= row.state == TcpState::CloseWait;
+            }
             let kernel_time_wait = if self.filter.has_every_time_wait() {
-                let counted = rows.iter().filter(|row| row.time_wait_left.is_some()).count();
                 match compare(counted, before, after) {
                     Comparison::Settled(count) => count,
                     Comparison::Moved(_) if retries < RETRIES => {
@@ -132,7 +136,7 @@ impl Look<'_> {
                 after
             };
             // For how long nobody has closed them is of use where all sockets are looked at, and after the counts: it takes time.
-            if *self.filter == DumpFilter::all() && rows.iter().any(|row| row.state == TcpState::CloseWait) {
+            if *self.filter == DumpFilter::all() && has_close_wait {
                 rows.retain(|row| row.state != TcpState::CloseWait);
                 rows.append(sock_diag::dump(netns, &DumpFilter::close_wait())?);
             }

@@ -138,36 +138,58 @@ fn write(to: &mut Vec<u8>, row: &SocketRow) {
     ] {
         flags |= if is_so { flag } else { 0 };
     }
-    to.extend([flags, *state as u8]);
-    to.extend(netns.0.to_ne_bytes());
+    let mut written = Writer { bytes: [0; MAX_ROW], len: 0 };
+    written.put([flags, *state as u8]);
+    written.put(netns.0.to_ne_bytes());
     for end in [local, remote] {
         match end.ip() {
-            IpAddr::V4(address) => to.extend(address.octets()),
-            IpAddr::V6(address) => to.extend(address.octets()),
+            IpAddr::V4(address) => written.put(address.octets()),
+            IpAddr::V6(address) => written.put(address.octets()),
         }
-        to.extend(end.port().to_ne_bytes());
+        written.put(end.port().to_ne_bytes());
         if let (false, SocketAddr::V6(end)) = (is_plain, end) {
-            to.extend(end.flowinfo().to_ne_bytes());
-            to.extend(end.scope_id().to_ne_bytes());
+            written.put(end.flowinfo().to_ne_bytes());
+            written.put(end.scope_id().to_ne_bytes());
         }
     }
     for time in [time_wait_left, silent_for].into_iter().flatten() {
         match milliseconds(*time).filter(|_| is_plain) {
-            Some(milliseconds) => to.extend(milliseconds.to_ne_bytes()),
+            Some(milliseconds) => written.put(milliseconds.to_ne_bytes()),
             None => {
-                to.extend(time.as_secs().to_ne_bytes());
-                to.extend(time.subsec_nanos().to_ne_bytes());
+                written.put(time.as_secs().to_ne_bytes());
+                written.put(time.subsec_nanos().to_ne_bytes());
             }
         }
     }
     if let Some(Inode(inode)) = inode {
         match u32::try_from(*inode).ok().filter(|_| is_plain) {
-            Some(inode) => to.extend(inode.to_ne_bytes()),
-            None => to.extend(inode.to_ne_bytes()),
+            Some(inode) => written.put(inode.to_ne_bytes()),
+            None => written.put(inode.to_ne_bytes()),
         }
     }
     if *uid != 0 {
-        to.extend(uid.to_ne_bytes());
+        written.put(uid.to_ne_bytes());
+    }
+    to.extend_from_slice(written.bytes());
+}
+
+/// A row that is being written. It goes behind the others as a whole: a vector looks for room each time.
+struct Writer {
+    bytes: [u8; MAX_ROW],
+    len: usize,
+}
+
+impl Writer {
+    /// There is room for every row.
+    fn put<const N: usize>(&mut self, bytes: [u8; N]) {
+        if let Some(room) = self.bytes.get_mut(self.len..).and_then(<[u8]>::first_chunk_mut) {
+            *room = bytes;
+            self.len += N;
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
     }
 }
 
@@ -180,8 +202,10 @@ const fn is_plain(end: &SocketAddr) -> bool {
 
 /// A time as sock_diag tells it; none if there is more to it.
 fn milliseconds(time: Duration) -> Option<u32> {
-    let milliseconds = u32::try_from(time.as_millis()).ok()?;
-    (Duration::from_millis(milliseconds.into()) == time).then_some(milliseconds)
+    // In 32 bits, not in the 128 that `Duration` counts them in.
+    let seconds = u32::try_from(time.as_secs()).ok()?.checked_mul(1_000)?;
+    let nanoseconds = time.subsec_nanos();
+    if nanoseconds.is_multiple_of(1_000_000) { seconds.checked_add(nanoseconds / 1_000_000) } else { None }
 }
 
 /// What is still to be read of a chunk.

@@ -1,8 +1,6 @@
 //! Looking ahead: an event wants a connection of the ledger and a process, a socket of a dump a connection, and when there
 //! are many of those, memory is what it waits for. Asked for together, what many want comes in the time of a few.
 
-use std::collections::VecDeque;
-
 use super::State;
 use crate::model::{Connection, Event, SocketRow, TcpState};
 
@@ -21,28 +19,20 @@ impl State {
         std::hint::black_box(read);
     }
 
-    /// These sockets, one after the other, when what the ledger knows of the next ones has been read.
-    pub(super) fn looked_ahead<'a>(
-        &'a self,
-        mut rows: impl Iterator<Item = SocketRow> + 'a,
-    ) -> impl Iterator<Item = SocketRow> + 'a {
-        let mut ahead = VecDeque::with_capacity(LOOK_AHEAD);
-        std::iter::from_fn(move || {
-            if ahead.is_empty() {
-                ahead.extend(rows.by_ref().take(LOOK_AHEAD));
-                let read = ahead.iter().fold(0, |read, row: &SocketRow| read ^ self.ledger.look_at(&row.connection));
-                std::hint::black_box(read);
-            }
-            ahead.pop_front()
-        })
-    }
-
     fn process_for(&self, event: &Event) -> u32 {
         let Event::Transition(transition) = event else { return 0 };
         let closer = transition.closer.as_deref();
         let task = closer.or(transition.opener.as_deref()).or(transition.accepter.as_deref());
         task.map_or(0, |task| self.processes.look_at(task.key))
     }
+}
+
+/// Sockets in lots that are looked at together.
+pub(super) fn in_lots(mut rows: impl Iterator<Item = SocketRow>) -> impl Iterator<Item = Vec<SocketRow>> {
+    std::iter::from_fn(move || {
+        let lot: Vec<SocketRow> = rows.by_ref().take(LOOK_AHEAD).collect();
+        (!lot.is_empty()).then_some(lot)
+    })
 }
 
 /// The connection whose entry in the ledger an event is about, if it is about one.

@@ -7,8 +7,9 @@ use std::{
 
 use super::{
     State, Turnover,
+    ahead::in_lots,
     failures::{ConnectKey, HoldersSeen, RefusedKey, RefusedTally, RejectedSynKey, ResetKey, Tally},
-    ledger::TIME_WAIT_LENGTH,
+    ledger::{Entry, TIME_WAIT_LENGTH},
     turnover::Owner,
 };
 use crate::model::{
@@ -55,7 +56,11 @@ impl State {
     /// Whose a timewait socket of a dump is. `has_losses`: events were lost during the session.
     #[must_use]
     pub fn attribute(&self, row: &SocketRow, dumped: Timestamp, has_losses: bool) -> Attribution {
-        let Some(entry) = self.ledger.find(row, dumped) else {
+        self.attribution(self.ledger.find(row, dumped), row, dumped, has_losses)
+    }
+
+    fn attribution(&self, entry: Option<Entry>, row: &SocketRow, dumped: Timestamp, has_losses: bool) -> Attribution {
+        let Some(entry) = entry else {
             return Attribution::Unknown(self.why_unknown(row, dumped, has_losses));
         };
         match self.turnover.owner(entry.owner) {
@@ -73,9 +78,13 @@ impl State {
         namespace: &'a NetnsCensus,
         has_losses: bool,
     ) -> impl Iterator<Item = (SocketRow, Attribution)> + use<'a> {
+        let dumped = namespace.at;
         let timewait = namespace.rows.iter().filter(|row| row.substate().is_some());
-        let rows = self.looked_ahead(timewait);
-        rows.map(move |row| (row, self.attribute(&row, namespace.at, has_losses)))
+        in_lots(timewait).flat_map(move |rows| {
+            let entries = self.ledger.find_each(&rows, dumped);
+            let found = rows.into_iter().zip(entries);
+            found.map(move |(row, entry)| (row, self.attribution(entry, &row, dumped, has_losses)))
+        })
     }
 
     /// The options a timewait socket of a dump keeps of the socket it came from, as far as they are known.

@@ -96,7 +96,7 @@ impl Processes {
 
     /// Looks where it says where a process is, if that is worth it.
     pub(super) fn look_at(&self, key: ProcessKey) -> u32 {
-        if self.slots.len() < LARGE { 0 } else { self.index.look_at(&key) }
+        if self.slots.len() < LARGE { 0 } else { self.index.look_at(self.index.hash(&key)) }
     }
 
     /// What is known of a process.

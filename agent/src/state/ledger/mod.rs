@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use self::table::{Fate, Places, Put, Table};
 use super::{
-    ahead::LARGE,
+    ahead::{LARGE, in_lots},
     key::{InNetns, Key, V4Key, V6Key},
     turnover::{OwnerId, Turnover},
 };
@@ -135,14 +135,52 @@ impl Ledger {
         self.entry(&row.connection).filter(|entry| entry.explains(row, dumped))
     }
 
+    /// The same of some rows, which are looked up [together](Self::places).
+    pub(super) fn find_each(&self, rows: &[SocketRow], dumped: Timestamp) -> Vec<Option<Entry>> {
+        let entry = |place| match place {
+            Place::V4(place) => self.v4.get(place),
+            Place::V6(place) => self.v6.get(place),
+        };
+        let entries = self.places(rows).into_iter().map(|place| place.and_then(entry));
+        entries.zip(rows).map(|(entry, row)| entry.filter(|entry| entry.explains(row, dumped))).collect()
+    }
+
+    /// Where the entries of these connections are. What is far away in memory is asked for, for all of them, before anything
+    /// is done with it.
+    fn places(&self, rows: &[SocketRow]) -> Vec<Option<Place>> {
+        let mut read = 0;
+        let sought: Vec<(Key, u64)> = rows
+            .iter()
+            .map(|row| {
+                let key = Key::of(&row.connection);
+                let hash = match &key {
+                    Key::V4(key) => self.v4.hash(key),
+                    Key::V6(key) => self.v6.hash(key),
+                };
+                read ^= match &key {
+                    Key::V4(_) => self.v4.look_at(hash),
+                    Key::V6(_) => self.v6.look_at(hash),
+                };
+                (key, hash)
+            })
+            .collect();
+        // Somebody has to want it, or it is not read.
+        std::hint::black_box(read);
+        let place = |(key, hash)| match key {
+            Key::V4(key) => self.v4.place(hash, &key).map(Place::V4),
+            Key::V6(key) => self.v6.place(hash, &key).map(Place::V6),
+        };
+        sought.into_iter().map(place).collect()
+    }
+
     /// Looks where it says where an entry of this connection is, if that is worth it.
     pub(super) fn look_at(&self, connection: &Connection) -> u32 {
         if self.len() < LARGE {
             return 0;
         }
         match Key::of(connection) {
-            Key::V4(key) => self.v4.look_at(&key),
-            Key::V6(key) => self.v6.look_at(&key),
+            Key::V4(key) => self.v4.look_at(self.v4.hash(&key)),
+            Key::V6(key) => self.v6.look_at(self.v6.hash(&key)),
         }
     }
 
@@ -151,7 +189,6 @@ impl Ledger {
             Key::V4(key) => self.v4.find(&key),
             Key::V6(key) => self.v6.find(&key),
         }
-        .map(|(_, entry)| entry)
     }
 
     fn take_if(&mut self, key: Key, is_meant: impl Fn(&Entry) -> bool) -> Option<Entry> {
@@ -222,6 +259,13 @@ impl Ledger {
     }
 }
 
+/// Where an entry is.
+#[derive(Clone, Copy)]
+enum Place {
+    V4(u32),
+    V6(u32),
+}
+
 /// What a census shows of a ledger.
 struct Shown {
     /// When the namespaces were dumped that the census looked into
@@ -235,13 +279,13 @@ impl Shown {
     fn by(census: &Census, ledger: &Ledger) -> Self {
         let dumped = census.namespaces.iter().map(|namespace| (namespace.netns, namespace.at)).collect();
         let mut shown = Self { dumped, v4: Places::default(), v6: Places::default() };
-        for row in census.namespaces.iter().flat_map(|namespace| namespace.rows.iter()) {
-            if row.substate().is_none() {
-                continue;
-            }
-            match Key::of(&row.connection) {
-                Key::V4(key) => ledger.v4.find(&key).into_iter().for_each(|(place, _)| shown.v4.insert(place)),
-                Key::V6(key) => ledger.v6.find(&key).into_iter().for_each(|(place, _)| shown.v6.insert(place)),
+        let rows = census.namespaces.iter().flat_map(|namespace| namespace.rows.iter());
+        for rows in in_lots(rows.filter(|row| row.substate().is_some())) {
+            for place in ledger.places(&rows).into_iter().flatten() {
+                match place {
+                    Place::V4(place) => shown.v4.insert(place),
+                    Place::V6(place) => shown.v6.insert(place),
+                }
             }
         }
         shown

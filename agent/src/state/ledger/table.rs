@@ -215,15 +215,29 @@ impl<K: Copy + Eq + Hash> Table<K> {
         Put::Added
     }
 
-    /// Looks where it says where an entry is.
-    pub(super) fn look_at(&self, key: &K) -> u32 {
-        self.index.look_at(key)
+    /// What an entry is looked up by.
+    pub(super) fn hash(&self, key: &K) -> u64 {
+        self.index.hash(key)
     }
 
-    /// The place and the entry of a connection.
-    pub(super) fn find(&self, key: &K) -> Option<(u32, Entry)> {
-        let place = self.index.find(key, |place| self.slots.is_at(place, key))?;
-        Some((place, self.slots.get(place)?.packed.entry()))
+    /// Looks where it says where an entry is.
+    pub(super) fn look_at(&self, hash: u64) -> u32 {
+        self.index.look_at(hash)
+    }
+
+    /// The place of the entry of a connection, by the hash of its key.
+    pub(super) fn place(&self, hash: u64, key: &K) -> Option<u32> {
+        self.index.find_hashed(hash, |place| self.slots.is_at(place, key))
+    }
+
+    /// The entry at a place.
+    pub(super) fn get(&self, place: u32) -> Option<Entry> {
+        Some(self.slots.get(place)?.packed.entry())
+    }
+
+    /// The entry of a connection.
+    pub(super) fn find(&self, key: &K) -> Option<Entry> {
+        self.get(self.place(self.hash(key), key)?)
     }
 
     /// Takes an entry out, if it is the one that is meant.

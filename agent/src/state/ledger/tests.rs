@@ -207,6 +207,9 @@ proptest! {
                     known.filter(|entry| entry.timewait.is_none_or(|id| id == TimeWaitId(1)))
                 );
             }
+            let rows: Vec<SocketRow> = (0..16).map(row).collect();
+            let found: Vec<_> = rows.iter().map(|row| ledger.find(row, now)).collect();
+            prop_assert_eq!(ledger.find_each(&rows, now), found);
             prop_assert_eq!(ledger.evicted(), naive.evicted);
             let expected: BTreeMap<_, _> =
                 [(Leaving::Expired, naive.left), (Leaving::Unseen, naive.unseen)].into_iter().filter(|(_, count)| *count > 0).collect();
