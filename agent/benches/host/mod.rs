@@ -132,9 +132,10 @@ impl Agent {
         for records in records.chunks(LOOK_AHEAD) {
             self.ahead.extend(records.iter().filter_map(|record| self.decoder.decode(record).ok()));
             self.state.look_ahead(&self.ahead);
-            for event in self.ahead.drain(..) {
-                self.state.apply(&event);
+            for event in &self.ahead {
+                self.state.apply(event);
             }
+            self.ahead.clear();
         }
     }
 }

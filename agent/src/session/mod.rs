@@ -333,10 +333,11 @@ impl Session {
                 break;
             }
             self.state.look_ahead(&ahead);
-            for event in ahead.drain(..) {
-                self.found_no_port |= found_no_port(&event);
-                self.take_in(&event, sink)?;
+            for event in &ahead {
+                self.found_no_port |= found_no_port(event);
+                self.take_in(event, sink)?;
             }
+            ahead.clear();
         }
         sink.flush()?;
         if self.found_no_port && (!self.has_reconciled || self.reconciled.elapsed() >= RECONCILE_EARLY) {

@@ -191,6 +191,10 @@ impl State {
     }
 
     fn transition(&mut self, transition: &Transition) {
+        // What goes on in between tells nothing that the end does not tell again; its process was announced.
+        if !matches!(transition.new, TcpState::Close | TcpState::Listen) {
+            return;
+        }
         let mut known: Option<(&Task, Option<ProcessPlace>)> = None;
         for task in [&transition.opener, &transition.accepter, &transition.closer].into_iter().flatten() {
             let task: &Task = task;
