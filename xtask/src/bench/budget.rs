@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Figures, measure::Measured, memory, overload};
+use super::{Figures, measure::Measured, memory, overload, subject};
 
 /// Least share of the throughput without anything attached that `report` must leave.
 const REPORT: f64 = 0.97;
@@ -75,20 +75,26 @@ type Say<'a> = &'a mut dyn FnMut(&str, String, bool, String);
 fn throughput(measured: &[Measured], say: Say<'_>) {
     let find = |name: &str| measured.iter().find(|it| it.name == name);
     let ratio = |name: &str| find(name).map(|it| it.ratio.median);
-    if let Some(report) = find("firstfin report") {
-        let kept = report.ratio.median;
-        let of_floor = ratio("empty program").map(|floor| kept / floor);
+    let mut reported = |what: &str, kept: f64, floor: Option<f64>| {
+        let of_floor = floor.map(|floor| kept / floor);
+        let share = of_floor.map_or("?".to_owned(), |share| format!("{share:.3}"));
         say(
-            "throughput with report / none",
+            what,
             format!(">= {REPORT}, or {OF_FLOOR} of the empty program's"),
             kept >= REPORT || of_floor.is_some_and(|share| share >= OF_FLOOR),
-            format!(
-                "{kept:.3}, {} of the empty program's",
-                of_floor.map_or("?".to_owned(), |share| format!("{share:.3}"))
-            ),
+            format!("{kept:.3}, {share} of the empty program's"),
         );
+    };
+    if let Some(kept) = ratio(subject::REPORT) {
+        reported("throughput with report / none", kept, ratio(subject::FLOOR));
+    }
+    if let Some(kept) = ratio(subject::REPORT_EXCHANGE) {
+        reported("the same, with a request and an answer", kept, ratio(subject::FLOOR_EXCHANGE));
+    }
+    if let Some(report) = find(subject::REPORT) {
+        let kept = report.ratio.median;
         if let Some(tcplife) = ratio("tcplife") {
-            say("the same, against tcplife", format!("> {tcplife:.3}"), kept > tcplife, format!("{kept:.3}"));
+            say("report, against tcplife", format!("> {tcplife:.3}"), kept > tcplife, format!("{kept:.3}"));
         }
         if let Some(lost) = report.lost {
             say("records lost by report in these runs", "0".to_owned(), lost == 0, lost.to_string());
@@ -102,13 +108,13 @@ fn throughput(measured: &[Measured], say: Say<'_>) {
             say("CPU of report for 10,000 connections", format!("<= {CPU_MS} ms"), cpu.median <= CPU_MS, is);
         }
     }
-    if let Some(states) = ratio("firstfin trace --states") {
+    if let Some(states) = ratio(subject::STATES) {
         let is = format!("{states:.3}");
         say("throughput with trace --states / none", format!(">= {STATES:.2}"), states >= STATES, is);
         if let Some(tcpstates) = ratio("tcpstates") {
             let times = states / tcpstates;
             let may = format!(">= {OF_TCPSTATES} times");
-            say("the same, against tcpstates", may, times >= OF_TCPSTATES, format!("{times:.1} times"));
+            say("trace --states, against tcpstates", may, times >= OF_TCPSTATES, format!("{times:.1} times"));
         }
     }
 }

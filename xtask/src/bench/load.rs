@@ -4,7 +4,7 @@
 //! other to be scheduled, and what is measured is the kernel's work and what is attached to it.
 
 use std::{
-    io::Write as _,
+    io::{self, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     process::ExitCode,
     sync::{
@@ -40,6 +40,9 @@ pub(crate) struct Load {
     /// The side that accepts closes first
     #[arg(long)]
     pub(crate) server_closes_first: bool,
+    /// A request and an answer before that, of so many bytes each; 0: connections that carry nothing
+    #[arg(long, default_value_t = 0)]
+    pub(crate) exchange: u16,
 }
 
 /// Prints how many connections were made in how many seconds.
@@ -72,7 +75,7 @@ pub(crate) fn load(wishes: &Load) -> Result<ExitCode> {
         anyhow::Ok((made, started.elapsed()))
     })?;
     println!("{made} {}", elapsed.as_secs_f64());
-    std::io::stdout().flush().context("say how many")?;
+    io::stdout().flush().context("say how many")?;
     thread::sleep(Duration::from_secs(wishes.stay));
     Ok(ExitCode::SUCCESS)
 }
@@ -95,13 +98,17 @@ fn churn(
     wishes: &Load,
 ) -> Result<u64> {
     let pause = Duration::from_micros(wishes.pause);
+    let mut message = vec![0; wishes.exchange.into()];
     let mut made = 0;
     for (listener, address) in listeners.iter().cycle() {
         if is_over.load(Ordering::Relaxed) || (connections > 0 && made >= connections) {
             break;
         }
-        let client = TcpStream::connect(address).with_context(|| format!("connect to {address}, after {made}"))?;
-        let (server, _) = listener.accept().context("accept")?;
+        let mut client = TcpStream::connect(address).with_context(|| format!("connect to {address}, after {made}"))?;
+        let (mut server, _) = listener.accept().context("accept")?;
+        if !message.is_empty() {
+            exchange(&mut client, &mut server, &mut message).context("a request and its answer")?;
+        }
         if wishes.server_closes_first {
             drop(server);
             drop(client);
@@ -115,4 +122,12 @@ fn churn(
         }
     }
     Ok(made)
+}
+
+/// A request, and an answer to it.
+fn exchange(client: &mut TcpStream, server: &mut TcpStream, message: &mut [u8]) -> io::Result<()> {
+    client.write_all(message)?;
+    server.read_exact(message)?;
+    server.write_all(message)?;
+    client.read_exact(message)
 }

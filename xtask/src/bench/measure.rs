@@ -24,7 +24,13 @@ impl Churn {
     }
 
     pub(super) fn run(duration: Duration) -> Result<Self> {
-        let mut load = Load::start(Purpose::Churn, &["load", "--seconds", &duration.as_secs().to_string()])?;
+        Self::run_with(duration, &[])
+    }
+
+    /// `options`: of the load.
+    pub(super) fn run_with(duration: Duration, options: &[&str]) -> Result<Self> {
+        let seconds = duration.as_secs().to_string();
+        let mut load = Load::start(Purpose::Churn, &[&["load", "--seconds", &seconds], options].concat())?;
         let (connections, seconds) = load.made()?;
         Ok(Self { connections: connections as f64, seconds })
     }
@@ -71,12 +77,12 @@ impl Pair {
         let running = subject.begin()?;
         let pid = running.pid();
         let before = pid.and_then(cpu_ms);
-        let with = Churn::run(duration);
+        let with = Churn::run_with(duration, subject.load);
         let cpu_ms = pid.and_then(cpu_ms).zip(before).map(|(after, before)| after - before);
         let rss_mib = pid.and_then(peak_mib);
         running.end()?;
         let events = if subject.is_ours { Events::of(&subject.said()) } else { None };
-        let without = Churn::run(duration)?;
+        let without = Churn::run_with(duration, subject.load)?;
         Ok(Self { with: with?, without, cpu_ms, rss_mib, events })
     }
 
@@ -159,7 +165,7 @@ pub(super) fn in_kernel(subject: &Subject, duration: Duration) -> Result<Option<
         programs.iter().filter_map(|info| field(info, "run_time_ns:")).sum()
     };
     let before = spent();
-    let churn = Churn::run(duration);
+    let churn = Churn::run_with(duration, subject.load);
     let after = spent();
     running.end()?;
     let connections = churn?.connections;

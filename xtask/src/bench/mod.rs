@@ -87,6 +87,9 @@ pub(crate) fn bench(wishes: &Wishes) -> Result<ExitCode> {
 
     let (pairs, seconds) = if wishes.quick { (3, 1) } else { (wishes.pairs, wishes.seconds) };
     let mut subjects = Subject::ours(&results)?;
+    if !wishes.quick {
+        subjects.extend(Subject::with_exchange(&results)?);
+    }
     let parts = Part::ALL.into_iter().filter(|part| !wishes.quick || part.is_quick());
     let peers = if wishes.quick { &[][..] } else { &peers::NAMES[..] };
     let mut names: Vec<String> = subjects.iter().map(|subject| subject.name.clone()).collect();

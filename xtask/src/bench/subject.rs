@@ -23,10 +23,19 @@ const SETTLE: Duration = Duration::from_millis(700);
 /// Other tools want tracefs where it usually is: mounted for them alone.
 const WITH_TRACEFS: &str = "mount -t tracefs tracefs /sys/kernel/tracing && exec \"$@\"";
 
+// What the subjects of the budgets are called.
+pub(super) const FLOOR: &str = "empty program";
+pub(super) const REPORT: &str = "firstfin report";
+pub(super) const STATES: &str = "firstfin trace --states";
+pub(super) const FLOOR_EXCHANGE: &str = "empty, with an exchange";
+pub(super) const REPORT_EXCHANGE: &str = "report, with an exchange";
+
 /// Something that watches.
 pub(super) struct Subject {
     pub(super) name: String,
     pub(super) is_ours: bool,
+    /// Options of the load it is measured under
+    pub(super) load: &'static [&'static str],
     what: What,
     /// Where its output goes: a file, as somebody would who keeps it
     output: PathBuf,
@@ -41,14 +50,24 @@ enum What {
     Peer(Rc<Tree>, String, Vec<String>),
 }
 
+/// An HTTP request to a service nearby, and its answer.
+const EXCHANGE: &[&str] = &["--exchange", "500"];
+
 impl Subject {
-    /// The floor, and firstfin.
+    /// The floor, and firstfin, under connections that carry nothing.
     pub(super) fn ours(results: &Path) -> Result<Vec<Self>> {
         Ok(vec![
-            Self::new("empty program", false, What::Floor, results),
-            Self::report("firstfin report", &[], results)?,
-            Self::firstfin("firstfin trace --states", &["trace", "--states", "--format", "text"], results)?,
+            Self::new(FLOOR, false, What::Floor, results),
+            Self::report(REPORT, &[], results)?,
+            Self::firstfin(STATES, &["trace", "--states", "--format", "text"], results)?,
         ])
+    }
+
+    /// The floor, and `firstfin report`, under connections that carry something.
+    pub(super) fn with_exchange(results: &Path) -> Result<Vec<Self>> {
+        let subjects =
+            [Self::new(FLOOR_EXCHANGE, false, What::Floor, results), Self::report(REPORT_EXCHANGE, &[], results)?];
+        Ok(subjects.map(|subject| Self { load: EXCHANGE, ..subject }).into())
     }
 
     /// A session of `firstfin report` that lasts until it is ended, with these options besides.
@@ -66,7 +85,13 @@ impl Subject {
     }
 
     fn new(name: &str, is_ours: bool, what: What, results: &Path) -> Self {
-        Self { name: name.to_owned(), is_ours, what, output: results.join(format!("{}.out", name.replace(' ', "-"))) }
+        Self {
+            name: name.to_owned(),
+            is_ours,
+            load: &[],
+            what,
+            output: results.join(format!("{}.out", name.replace(' ', "-"))),
+        }
     }
 
     /// Attaches it, and returns when it is.
