@@ -77,7 +77,7 @@ impl Index {
 
     /// The same, and forgets the place.
     pub(crate) fn remove(&mut self, key: &impl Hash, is_at: impl FnMut(u32) -> bool) -> Option<u32> {
-        let hash = self.seeds.hash_one(key);
+        let hash = self.hash(key);
         let (found, number, place) = self.locate(hash, is_at)?;
         let (mut passed, _) = self.begin(hash);
         while passed != found {
@@ -100,7 +100,7 @@ impl Index {
         if self.len >= self.lines.len() * FULL {
             self.grow(known().filter(|(other, _)| *other != place));
         }
-        self.add(self.seeds.hash_one(key), place);
+        self.add(self.hash(key), place);
         self.len += 1;
     }
 
@@ -151,7 +151,7 @@ impl Index {
         self.lines = Vec::new();
         self.lines = vec![Line::default(); more];
         for (place, key) in known {
-            self.add(self.seeds.hash_one(&key), place);
+            self.add(self.hash(&key), place);
         }
     }
 

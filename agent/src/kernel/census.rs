@@ -117,12 +117,13 @@ impl Look<'_> {
             let at = (self.now)();
             let mut rows = sock_diag::dump(netns, self.filter)?;
             let after = count();
-            let (mut counted, mut has_close_wait) = (0, false);
-            for row in rows.iter() {
-                counted += usize::from(row.time_wait_left.is_some());
-                has_close_wait |= row.state == TcpState::CloseWait;
-            }
+            let mut has_close_wait = false;
             let kernel_time_wait = if self.filter.has_every_time_wait() {
+                let mut counted = 0;
+                for row in rows.iter() {
+                    counted += usize::from(row.time_wait_left.is_some());
+                    has_close_wait |= row.state == TcpState::CloseWait;
+                }
                 match compare(counted, before, after) {
                     Comparison::Settled(count) => count,
                     Comparison::Moved(_) if retries < RETRIES => {

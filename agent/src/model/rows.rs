@@ -417,6 +417,7 @@ mod tests {
             let mut bytes = Vec::new();
             write(&mut bytes, &row);
             prop_assert!(bytes.len() < MAX_ROW, "{}", bytes.len());
+            prop_assert_eq!(Reader(&bytes).row(), Some(row), "nothing was left out for want of room");
         }
     }
 

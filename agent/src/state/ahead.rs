@@ -1,7 +1,7 @@
 //! Looking ahead: an event wants a connection of the ledger and a process, a socket of a dump a connection, and when there
 //! are many of those, memory is what it waits for. Asked for together, what many want comes in the time of a few.
 
-use super::State;
+use super::{State, tells_something};
 use crate::model::{Connection, Event, SocketRow, TcpState};
 
 /// Events, or sockets, that are looked at together: as many as there are, if there are fewer.
@@ -21,6 +21,9 @@ impl State {
 
     fn process_for(&self, event: &Event) -> u32 {
         let Event::Transition(transition) = event else { return 0 };
+        if !tells_something(transition) {
+            return 0;
+        }
         let closer = transition.closer.as_deref();
         let task = closer.or(transition.opener.as_deref()).or(transition.accepter.as_deref());
         task.map_or(0, |task| self.processes.look_at(task.key))

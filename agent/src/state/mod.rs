@@ -191,8 +191,7 @@ impl State {
     }
 
     fn transition(&mut self, transition: &Transition) {
-        // What goes on in between tells nothing that the end does not tell again; its process was announced.
-        if !matches!(transition.new, TcpState::Close | TcpState::Listen) {
+        if !tells_something(transition) {
             return;
         }
         let mut known: Option<(&Task, Option<ProcessPlace>)> = None;
@@ -389,6 +388,12 @@ impl State {
             }
         }
     }
+}
+
+/// Whether a transition is taken in: what goes on in the middle of a connection tells nothing that its end does not tell
+/// again, and its process was announced.
+const fn tells_something(transition: &Transition) -> bool {
+    matches!(transition.new, TcpState::Close | TcpState::Listen)
 }
 
 /// The process that connected, else the one that accepted. A kernel thread is none.

@@ -33,25 +33,22 @@ pub(super) struct NoStatistics {
 }
 
 impl NoStatistics {
-    pub(super) fn ensure() -> Result<Self> {
-        let before = fs::read_to_string(SETTING).with_context(|| format!("read {SETTING}"))?;
-        if before.trim() != "0" {
-            eprintln!(
-                "kernel.bpf_stats_enabled is {}: every eBPF program pays for it, so not in this bench",
-                before.trim()
-            );
-            fs::write(SETTING, "0").with_context(|| format!("write {SETTING}"))?;
+    /// None where it does not run.
+    pub(super) fn ensure() -> Result<Option<Self>> {
+        let before = fs::read_to_string(SETTING).with_context(|| format!("read {SETTING}"))?.trim().to_owned();
+        if before == "0" {
+            return Ok(None);
         }
-        Ok(Self { before })
+        eprintln!("kernel.bpf_stats_enabled is {before}: every eBPF program pays for it, so not in this bench");
+        fs::write(SETTING, "0").with_context(|| format!("write {SETTING}"))?;
+        Ok(Some(Self { before }))
     }
 }
 
 impl Drop for NoStatistics {
     fn drop(&mut self) {
-        if self.before.trim() != "0"
-            && let Err(error) = fs::write(SETTING, self.before.trim())
-        {
-            eprintln!("{SETTING} is 0 and was {}: {error}", self.before.trim());
+        if let Err(error) = fs::write(SETTING, &self.before) {
+            eprintln!("{SETTING} is 0 and was {}: {error}", self.before);
         }
     }
 }

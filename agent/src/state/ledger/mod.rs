@@ -153,14 +153,8 @@ impl Ledger {
             .iter()
             .map(|row| {
                 let key = Key::of(&row.connection);
-                let hash = match &key {
-                    Key::V4(key) => self.v4.hash(key),
-                    Key::V6(key) => self.v6.hash(key),
-                };
-                read ^= match &key {
-                    Key::V4(_) => self.v4.look_at(hash),
-                    Key::V6(_) => self.v6.look_at(hash),
-                };
+                let (hash, line) = self.look_at_key(&key);
+                read ^= line;
                 (key, hash)
             })
             .collect();
@@ -175,12 +169,13 @@ impl Ledger {
 
     /// Looks where it says where an entry of this connection is, if that is worth it.
     pub(super) fn look_at(&self, connection: &Connection) -> u32 {
-        if self.len() < LARGE {
-            return 0;
-        }
-        match Key::of(connection) {
-            Key::V4(key) => self.v4.look_at(self.v4.hash(&key)),
-            Key::V6(key) => self.v6.look_at(self.v6.hash(&key)),
+        if self.len() < LARGE { 0 } else { self.look_at_key(&Key::of(connection)).1 }
+    }
+
+    fn look_at_key(&self, key: &Key) -> (u64, u32) {
+        match key {
+            Key::V4(key) => self.v4.look_at(key),
+            Key::V6(key) => self.v6.look_at(key),
         }
     }
 

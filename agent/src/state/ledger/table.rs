@@ -215,14 +215,10 @@ impl<K: Copy + Eq + Hash> Table<K> {
         Put::Added
     }
 
-    /// What an entry is looked up by.
-    pub(super) fn hash(&self, key: &K) -> u64 {
-        self.index.hash(key)
-    }
-
-    /// Looks where it says where an entry is.
-    pub(super) fn look_at(&self, hash: u64) -> u32 {
-        self.index.look_at(hash)
+    /// Looks where it says where an entry is. What it answers with is the hash of the key, and a number that means nothing.
+    pub(super) fn look_at(&self, key: &K) -> (u64, u32) {
+        let hash = self.index.hash(key);
+        (hash, self.index.look_at(hash))
     }
 
     /// The place of the entry of a connection, by the hash of its key.
@@ -237,7 +233,7 @@ impl<K: Copy + Eq + Hash> Table<K> {
 
     /// The entry of a connection.
     pub(super) fn find(&self, key: &K) -> Option<Entry> {
-        self.get(self.place(self.hash(key), key)?)
+        self.get(self.place(self.index.hash(key), key)?)
     }
 
     /// Takes an entry out, if it is the one that is meant.
