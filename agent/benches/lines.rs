@@ -78,9 +78,9 @@ fn lines() -> Lines {
 }
 
 /// As the printer does: what is written together is as much as a pipe takes.
-fn run(bencher: Bencher<'_, '_>, mut write: impl FnMut(&Lines, &Event, &mut String)) {
+fn run(bencher: Bencher<'_, '_>, mut write: impl FnMut(&Lines, &Event, &mut Vec<u8>)) {
     let (events, lines) = (events(), lines());
-    let mut text = String::new();
+    let mut text = Vec::new();
     bencher.counter(ItemsCount::new(events.len())).bench_local(|| {
         for event in &events {
             write(&lines, event, &mut text);

@@ -39,7 +39,7 @@ pub(super) fn run(folder: &Path) -> anyhow::Result<()> {
     }
 
     write(folder, "report.schema.json", &pretty(&schemars::schema_for!(Report))?)?;
-    write(folder, "event.schema.json", &pretty(&schemars::schema_for!(EventRecord))?)?;
+    write(folder, "event.schema.json", &pretty(&schemars::schema_for!(EventRecord<'static>))?)?;
     write(folder, "why.schema.json", &pretty(&schemars::schema_for!(Answer))?)?;
     write(folder, "what-if.schema.json", &pretty(&schemars::schema_for!(what_if::Answer))?)?;
     write(folder, "firstfin.toml", &config::document())?;

@@ -10,7 +10,7 @@ use crate::{
 
 pub(super) fn run(global: &Global, args: &Serve) -> anyhow::Result<()> {
     if args.print_default_config {
-        return Ok(output::write_stdout(&document())?);
+        return Ok(output::write_stdout(document())?);
     }
     let source = source(global, args).map_err(config::ConfigError::from)?;
     let config = config::read(&source)?;

@@ -33,13 +33,13 @@ pub(super) async fn run(global: &Global, args: &Trace) -> anyhow::Result<ExitCod
         host_netns: netns::current().ok(),
     };
     if args.format == Format::Text {
-        output::write_stdout(&lines.header())?;
+        output::write_stdout(lines.header())?;
     }
     let mut printer = Printer {
         lines,
         format: args.format,
         left: args.count.map(std::num::NonZeroU64::get),
-        pending: String::new(),
+        pending: Vec::new(),
         enough: &Notify::new(),
     };
     let enough = printer.enough;
@@ -68,7 +68,7 @@ struct Printer<'a> {
     format: Format,
     /// How many are wanted still; none: all
     left: Option<u64>,
-    pending: String,
+    pending: Vec<u8>,
     enough: &'a Notify,
 }
 

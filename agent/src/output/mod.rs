@@ -68,9 +68,9 @@ pub fn is_reader_gone(error: &anyhow::Error) -> bool {
 ///
 /// # Errors
 /// Those of write(2); that the reader has gone is told apart.
-pub fn write_stdout(text: &str) -> Result<(), OutputError> {
+pub fn write_stdout(text: impl AsRef<[u8]>) -> Result<(), OutputError> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
+    out.write_all(text.as_ref())?;
     out.flush()?;
     Ok(())
 }

@@ -23,7 +23,7 @@ pub const EVENT_SCHEMA: &str = "firstfin.event/1";
 
 /// One line of `firstfin trace --format json`.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
-pub struct EventRecord {
+pub struct EventRecord<'a> {
     /// `firstfin.event/1`
     pub schema: &'static str,
     /// What happened
@@ -32,32 +32,34 @@ pub struct EventRecord {
     /// When, RFC 3339 in UTC with milliseconds
     pub at: Milliseconds,
     /// Who ended the sending side of the connection, else who opened it; for a call, who made it. Null if unknown
-    pub process: Option<EventProcess>,
+    pub process: Option<EventProcess<'a>>,
     /// Who opened the connection, if that was another process
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub opener: Option<EventProcess>,
+    pub opener: Option<EventProcess<'a>>,
     /// Who accepted the connection, if that was another process than the one that closed it, and is observed
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub accepter: Option<EventProcess>,
+    pub accepter: Option<EventProcess<'a>>,
     /// Inode number of the socket's network namespace
     pub netns: Netns,
     /// Address and port here; port 0 if none was chosen
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
-    pub local: Option<SocketAddr>,
+    pub local: Option<&'a SocketAddr>,
     /// Address and port there
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
-    pub remote: Option<SocketAddr>,
+    pub remote: Option<&'a SocketAddr>,
     /// Which way the connection was opened; left out if that was before the trace began
     #[serde(skip_serializing_if = "Option::is_none")]
     pub direction: Option<Direction>,
     /// `transition`, `listen`: state before, by Linux's name
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub from: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "by_linux_name")]
+    #[schemars(with = "Option<String>")]
+    pub from: Option<TcpState>,
     /// `transition`, `listen`: state after, by Linux's name
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub to: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "by_linux_name")]
+    #[schemars(with = "Option<String>")]
+    pub to: Option<TcpState>,
     /// How the connection ended, if it did
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ending: Option<EndingKind>,
@@ -150,11 +152,11 @@ pub enum Cause {
 
 /// A process as the kernel saw it in the moment of its call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct EventProcess {
+pub struct EventProcess<'a> {
     /// Process id
     pub pid: u32,
     /// Name of the thread group leader
-    pub comm: Name,
+    pub comm: &'a Name,
     /// User id, in the initial user namespace
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uid: Option<u32>,
@@ -167,11 +169,11 @@ pub struct EventProcess {
     pub kernel_thread: bool,
 }
 
-impl From<&Task> for EventProcess {
-    fn from(task: &Task) -> Self {
+impl<'a> From<&'a Task> for EventProcess<'a> {
+    fn from(task: &'a Task) -> Self {
         Self {
             pid: task.key.tgid,
-            comm: task.comm.clone(),
+            comm: &task.comm,
             uid: Some(task.uid),
             cgroup_id: Some(task.cgroup_id),
             kernel_thread: task.is_kernel_thread,
@@ -179,11 +181,11 @@ impl From<&Task> for EventProcess {
     }
 }
 
-impl From<&Process> for EventProcess {
-    fn from(process: &Process) -> Self {
+impl<'a> From<&'a Process> for EventProcess<'a> {
+    fn from(process: &'a Process) -> Self {
         Self {
             pid: process.key.tgid,
-            comm: process.comm.clone(),
+            comm: &process.comm,
             uid: process.uid,
             cgroup_id: None,
             kernel_thread: false,
@@ -201,12 +203,17 @@ fn in_milliseconds<S: Serializer>(duration: &Option<Duration>, serializer: S) ->
     duration.map(milliseconds).serialize(serializer)
 }
 
-impl EventRecord {
+#[expect(clippy::ref_option, reason = "serde asks for a reference")]
+fn by_linux_name<S: Serializer>(state: &Option<TcpState>, serializer: S) -> Result<S::Ok, S::Error> {
+    state.map(TcpState::name).serialize(serializer)
+}
+
+impl<'a> EventRecord<'a> {
     /// The record of an event; none for what a trace does not show: announcements of processes and, without
     /// `with_states`, transitions that neither end a connection nor concern a listener. `owner`: of the timewait socket an
     /// [`Event::TimeWait`] is about, which does not say it itself.
     #[must_use]
-    pub fn of(event: &Event, owner: Option<&Process>, clock: &Clock, with_states: bool) -> Option<Self> {
+    pub fn of(event: &'a Event, owner: Option<&'a Process>, clock: &Clock, with_states: bool) -> Option<Self> {
         match event {
             Event::Transition(transition) => Self::of_transition(transition, clock, with_states),
             Event::Refused(call) => Some(Self::of_refused(call, clock)),
@@ -217,7 +224,7 @@ impl EventRecord {
         }
     }
 
-    fn of_timewait(event: &TimeWaitEvent, owner: Option<&Process>, clock: &Clock, with_states: bool) -> Option<Self> {
+    fn of_timewait(event: &'a TimeWaitEvent, owner: Option<&'a Process>, clock: &Clock, with_states: bool) -> Option<Self> {
         let (kind, left) = match event.change {
             TimeWaitChange::Became if with_states => (EventType::TimeWaitBegan, None),
             TimeWaitChange::Became => return None,
@@ -225,11 +232,11 @@ impl EventRecord {
             TimeWaitChange::Left(why) => (EventType::TimeWaitLeft, Some(why)),
         };
         let process = owner.map(EventProcess::from);
-        Some(Self { process, left, ..Self::bare(kind, event.at, clock, &event.connection) })
+        Some(Self { process, left, ..Self::of_connection(kind, event.at, clock, &event.connection) })
     }
 
     #[inline]
-    fn of_transition(transition: &Transition, clock: &Clock, with_states: bool) -> Option<Self> {
+    fn of_transition(transition: &'a Transition, clock: &Clock, with_states: bool) -> Option<Self> {
         let is_listener = transition.old == TcpState::Listen || transition.new == TcpState::Listen;
         let ending = transition.ending();
         let kind = match ending {
@@ -242,7 +249,7 @@ impl EventRecord {
         let is_another = |task: &&Task| owner.is_some_and(|owner| owner.key != task.key);
         let opener = transition.opener.as_deref().filter(is_another);
         let accepter = transition.accepter.as_deref().filter(is_another);
-        let states = (with_states || is_listener).then_some((transition.old.name(), transition.new.name()));
+        let states = (with_states || is_listener).then_some((transition.old, transition.new));
         let errno = ending.map(|ending| ending_errno(ending, transition)).filter(|&errno| errno != 0);
         let facts = &transition.facts;
         Some(Self {
@@ -250,7 +257,8 @@ impl EventRecord {
             opener: opener.map(EventProcess::from),
             accepter: accepter.map(EventProcess::from),
             // A listener's other side is the unspecified address, which says nothing.
-            remote: (!is_listener).then_some(transition.connection.remote),
+            local: Some(&transition.connection.local),
+            remote: (!is_listener).then_some(&transition.connection.remote),
             direction: transition.opened.filter(|_| !is_listener).map(Direction::from),
             from: states.map(|(from, _)| from),
             to: states.map(|(_, to)| to),
@@ -264,30 +272,33 @@ impl EventRecord {
             errno,
             error: errno.map(errno::name),
             duration: transition.born.map(|born| transition.at.since(born)),
-            ..Self::bare(kind, transition.at, clock, &transition.connection)
+            ..Self::bare(kind, transition.at, clock, transition.connection.netns)
         })
     }
 
-    fn of_refused(refused: &RefusedCall, clock: &Clock) -> Self {
-        let nowhere = Connection { netns: refused.netns, local: UNSPECIFIED, remote: UNSPECIFIED };
+    fn of_refused(refused: &'a RefusedCall, clock: &Clock) -> Self {
         Self {
             process: Some(EventProcess::from(&refused.task)),
-            local: refused.local,
-            remote: None,
+            local: refused.local.as_ref(),
             call: Some(refused.call),
             options: Some(refused.options),
             errno: Some(refused.errno),
             error: Some(errno::name(refused.errno)),
-            ..Self::bare(EventType::Refused, refused.at, clock, &nowhere)
+            ..Self::bare(EventType::Refused, refused.at, clock, refused.netns)
         }
     }
 
-    fn of_retraction(retraction: &Retraction, clock: &Clock) -> Self {
-        Self::bare(EventType::Retraction, retraction.at, clock, &retraction.connection)
+    fn of_retraction(retraction: &'a Retraction, clock: &Clock) -> Self {
+        Self::of_connection(EventType::Retraction, retraction.at, clock, &retraction.connection)
+    }
+
+    fn of_connection(kind: EventType, at: Timestamp, clock: &Clock, connection: &'a Connection) -> Self {
+        let (local, remote) = (Some(&connection.local), Some(&connection.remote));
+        Self { local, remote, ..Self::bare(kind, at, clock, connection.netns) }
     }
 
     #[inline]
-    fn bare(kind: EventType, at: Timestamp, clock: &Clock, connection: &Connection) -> Self {
+    fn bare(kind: EventType, at: Timestamp, clock: &Clock, netns: Netns) -> Self {
         Self {
             schema: EVENT_SCHEMA,
             kind,
@@ -295,9 +306,9 @@ impl EventRecord {
             process: None,
             opener: None,
             accepter: None,
-            netns: connection.netns,
-            local: Some(connection.local),
-            remote: Some(connection.remote),
+            netns,
+            local: None,
+            remote: None,
             direction: None,
             from: None,
             to: None,
@@ -314,8 +325,6 @@ impl EventRecord {
         }
     }
 }
-
-const UNSPECIFIED: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
 
 const fn ending_errno(ending: Ending, transition: &Transition) -> u32 {
     match ending {
