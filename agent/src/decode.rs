@@ -101,6 +101,17 @@ impl Decoder {
     /// # Errors
     /// The bytes are not a record of [`agent_ebpf::ABI_VERSION`].
     pub fn decode(&mut self, bytes: &[u8]) -> Result<Event, DecodeError> {
+        let mut events = Vec::with_capacity(1);
+        self.decode_onto(bytes, &mut events)?;
+        events.pop().ok_or(DecodeError::Short(bytes.len()))
+    }
+
+    /// Decodes one record, and puts the event behind others: it is made where it stays.
+    ///
+    /// # Errors
+    /// Those of [`Self::decode`]; `events` are as before.
+    #[inline]
+    pub fn decode_onto(&mut self, bytes: &[u8], events: &mut Vec<Event>) -> Result<(), DecodeError> {
         let short = DecodeError::Short(bytes.len());
         let (header, _) = Header::ref_from_prefix(bytes).map_err(|_| short)?;
         let kind = RecordKind::from_u8(header.kind).ok_or(DecodeError::UnknownKind(header.kind))?;
@@ -109,21 +120,26 @@ impl Decoder {
             RecordKind::Transition => {
                 let (record, rest) = TransitionRecord::ref_from_prefix(bytes).map_err(|_| wrong_size())?;
                 let (connection, in_full) = connection(record, rest).ok_or_else(wrong_size)?;
-                self.change(record, connection, in_full)
+                return self.change_onto(record, connection, in_full, events);
             }
             RecordKind::ClosedByPeer => {
-                closed_by_peer(header, bytes.get(size_of::<Header>()..).unwrap_or_default()).ok_or_else(wrong_size)
+                let rest = bytes.get(size_of::<Header>()..).unwrap_or_default();
+                events.push(closed_by_peer(header, rest).ok_or_else(wrong_size)?);
             }
             RecordKind::TimeWait => {
                 let (record, rest) = TimeWaitRecord::ref_from_prefix(bytes).map_err(|_| wrong_size())?;
-                timewait(record, rest).ok_or_else(wrong_size)?
+                events.push(timewait(record, rest).ok_or_else(wrong_size)??);
             }
-            RecordKind::Syscall => refused(SyscallRecord::ref_from_bytes(bytes).map_err(|_| wrong_size())?),
+            RecordKind::Syscall => {
+                events.push(refused(SyscallRecord::ref_from_bytes(bytes).map_err(|_| wrong_size())?)?);
+            }
             RecordKind::Task => {
                 let record = TaskRecord::ref_from_bytes(bytes).map_err(|_| wrong_size())?;
-                self.announced(record).ok_or(DecodeError::BadValue { member: "task.flags", value: 0 })
+                let nobody = DecodeError::BadValue { member: "task.flags", value: 0 };
+                events.push(self.announced(record).ok_or(nobody)?);
             }
         }
+        Ok(())
     }
 
     fn announced(&mut self, record: &TaskRecord) -> Option<Event> {
@@ -176,19 +192,22 @@ impl Decoder {
         (Some(Arc::clone(&known.task)), false)
     }
 
-    fn change(
+    #[inline]
+    fn change_onto(
         &self,
         record: &TransitionRecord,
         connection: Connection,
         in_full: Option<[u64; 2]>,
-    ) -> Result<Event, DecodeError> {
+        events: &mut Vec<Event>,
+    ) -> Result<(), DecodeError> {
         let at = Timestamp(record.header.time_ns);
         let has = |flag| record.header.flags & flag != 0;
         let old = state("old_state", record.header.what >> 4)?;
         let new = state("new_state", record.header.what & 0xf)?;
         let socket = SocketId(record.socket);
         if (old, new) == (TcpState::Close, TcpState::Close) {
-            return Ok(Event::Retraction(Retraction { at, socket, connection }));
+            events.push(Event::Retraction(Retraction { at, socket, connection }));
+            return Ok(());
         }
         let opened = if has(conn_flag::ACTIVE_OPEN) {
             Some(OpenKind::Active)
@@ -209,8 +228,9 @@ impl Decoder {
             Some(OpenKind::Passive) => (None, opener),
             _ => (opener, None),
         };
+        let timewait = made(record.timewait_state, in_full.map_or(record.socket, |[_, timewait]| timewait))?;
         let socket_state = record.look >> look::SOCKET_STATE_SHIFT & look::SOCKET_STATE;
-        Ok(Event::Transition(Transition {
+        events.push(Event::Transition(Transition {
             at,
             socket,
             connection,
@@ -221,7 +241,7 @@ impl Decoder {
             opener,
             accepter,
             closer,
-            timewait: made(record.timewait_state, in_full.map_or(record.socket, |[_, timewait]| timewait))?,
+            timewait,
             facts: SocketFacts {
                 began_in_session: has(conn_flag::SEEN_BEGIN),
                 closer_lost,
@@ -242,7 +262,8 @@ impl Decoder {
                 linger_zero: record.look & look::LINGER_ZERO != 0,
                 options: Some(options(record.reuse)),
             },
-        }))
+        }));
+        Ok(())
     }
 }
 

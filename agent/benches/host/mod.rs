@@ -130,7 +130,10 @@ impl Agent {
     /// Takes records in as a session does it.
     pub(crate) fn feed(&mut self, records: &[Vec<u8>]) {
         for records in records.chunks(LOOK_AHEAD) {
-            self.ahead.extend(records.iter().filter_map(|record| self.decoder.decode(record).ok()));
+            for record in records {
+                // Each is well formed.
+                let _ = self.decoder.decode_onto(record, &mut self.ahead);
+            }
             self.state.look_ahead(&self.ahead);
             for event in &self.ahead {
                 self.state.apply(event);

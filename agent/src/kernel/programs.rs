@@ -140,8 +140,9 @@ impl Programs {
         &self.plan
     }
 
-    /// The oldest record that waits; none if none does. Never blocks.
-    pub fn next_event(&mut self) -> Option<Result<Event, DecodeError>> {
+    /// Puts what the oldest record that waits tells behind other events; none if none waits. Never blocks.
+    #[inline]
+    pub fn next_event(&mut self, events: &mut Vec<Event>) -> Option<Result<(), DecodeError>> {
         let Some(record) = self.ring.next() else {
             if let Some(log) = &mut self.log {
                 log.flush();
@@ -149,7 +150,7 @@ impl Programs {
             return None;
         };
         self.bytes += record.len() as u64;
-        Some(self.decoder.decode(&record))
+        Some(self.decoder.decode_onto(&record, events))
     }
 
     /// Tells of processes that run: records may go on to name them for as long.

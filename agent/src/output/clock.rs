@@ -1,12 +1,6 @@
 //! Wall-clock time of what the kernel stamps with the time since boot.
 
-use std::{
-    borrow::Cow,
-    cell::RefCell,
-    fmt,
-    io::Write as _,
-    time::Duration,
-};
+use std::{borrow::Cow, cell::RefCell, fmt, io::Write as _, time::Duration};
 
 use jiff::tz::TimeZone;
 use schemars::JsonSchema;

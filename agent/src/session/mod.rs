@@ -319,14 +319,11 @@ impl Session {
         let mut ahead = Vec::with_capacity(LOOK_AHEAD);
         loop {
             while ahead.len() < LOOK_AHEAD
-                && let Some(decoded) = self.programs.get_mut().next_event()
+                && let Some(decoded) = self.programs.get_mut().next_event(&mut ahead)
             {
-                match decoded {
-                    Ok(event) => ahead.push(event),
-                    Err(error) => {
-                        log::debug!("record not understood: {error}");
-                        self.malformed += 1;
-                    }
+                if let Err(error) = decoded {
+                    log::debug!("record not understood: {error}");
+                    self.malformed += 1;
                 }
             }
             if ahead.is_empty() {

@@ -208,28 +208,28 @@ impl Drop for Watch {
 
 fn sort(sorted: &Sorted, programs: &Mutex<Programs>) {
     let mut programs = lock(programs);
-    let batch: Vec<_> = std::iter::from_fn(|| programs.next_event()).collect();
+    let (mut batch, mut malformed) = (Vec::new(), Vec::new());
+    while let Some(taken) = programs.next_event(&mut batch) {
+        malformed.extend(taken.err().map(|error| error.to_string()));
+    }
     drop(programs);
-    if batch.is_empty() {
+    if batch.is_empty() && malformed.is_empty() {
         return;
     }
     let mut events = lock(&sorted.events);
-    for record in batch {
-        let (netns, at) = match &record {
-            Ok(Event::Transition(transition)) => (transition.connection.netns, transition.at),
-            Ok(Event::Retraction(retraction)) => (retraction.connection.netns, retraction.at),
-            Ok(Event::Refused(call)) => (call.netns, call.at),
-            Ok(Event::TimeWait(event)) => (event.connection.netns, event.at),
-            Ok(Event::ClosedByPeer(end)) => (end.netns, end.at),
+    events.malformed.extend(malformed);
+    for event in batch {
+        let (netns, at) = match &event {
+            Event::Transition(transition) => (transition.connection.netns, transition.at),
+            Event::Retraction(retraction) => (retraction.connection.netns, retraction.at),
+            Event::Refused(call) => (call.netns, call.at),
+            Event::TimeWait(event) => (event.connection.netns, event.at),
+            Event::ClosedByPeer(end) => (end.netns, end.at),
             // They belong to no namespace; the sessions are asked about what becomes of them.
-            Ok(Event::ProcessSeen(_)) => continue,
-            Err(error) => {
-                events.malformed.push(error.to_string());
-                continue;
-            }
+            Event::ProcessSeen(_) => continue,
         };
         if events.since.get(&netns).is_none_or(|&since| at >= since) {
-            events.by_netns.entry(netns).or_default().extend(record);
+            events.by_netns.entry(netns).or_default().push(event);
         }
     }
     drop(events);

@@ -75,7 +75,10 @@ impl<const N: usize> Short<N> {
         short
     }
 
-    #[expect(clippy::indexing_slicing, reason = "only constants are made so, and one that is too long does not compile")]
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "only constants are made so, and one that is too long does not compile"
+    )]
     const fn and(mut self, byte: u8) -> Self {
         self.bytes[self.length as usize] = byte;
         self.length += 1;

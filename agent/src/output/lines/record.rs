@@ -183,13 +183,7 @@ impl<'a> From<&'a Task> for EventProcess<'a> {
 
 impl<'a> From<&'a Process> for EventProcess<'a> {
     fn from(process: &'a Process) -> Self {
-        Self {
-            pid: process.key.tgid,
-            comm: &process.comm,
-            uid: process.uid,
-            cgroup_id: None,
-            kernel_thread: false,
-        }
+        Self { pid: process.key.tgid, comm: &process.comm, uid: process.uid, cgroup_id: None, kernel_thread: false }
     }
 }
 
@@ -224,7 +218,12 @@ impl<'a> EventRecord<'a> {
         }
     }
 
-    fn of_timewait(event: &'a TimeWaitEvent, owner: Option<&'a Process>, clock: &Clock, with_states: bool) -> Option<Self> {
+    fn of_timewait(
+        event: &'a TimeWaitEvent,
+        owner: Option<&'a Process>,
+        clock: &Clock,
+        with_states: bool,
+    ) -> Option<Self> {
         let (kind, left) = match event.change {
             TimeWaitChange::Became if with_states => (EventType::TimeWaitBegan, None),
             TimeWaitChange::Became => return None,
