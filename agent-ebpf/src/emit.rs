@@ -18,7 +18,7 @@ use crate::{
     memory::{Memory, Probed},
     settings::{config, is_for_report},
     socket::{self, Common},
-    states::{CLOSE, CLOSING, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN},
+    states::{CLOSE, CLOSING, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN, SYN_RECV, SYN_SENT},
     task,
 };
 
@@ -42,8 +42,8 @@ pub(crate) fn now() -> u64 {
 }
 
 #[inline(always)]
-fn header(kind: RecordKind, what: u8, flags: u16, netns: u32) -> Header {
-    Header { kind: kind as u8, what, flags, netns, time_ns: now() }
+fn header(kind: RecordKind, what: u8, flags: u16, netns: u32, time_ns: u64) -> Header {
+    Header { kind: kind as u8, what, flags, netns, time_ns }
 }
 
 /// Sends `record`, but for its last bytes. Looks how full the buffer is once in so many records.
@@ -93,9 +93,9 @@ pub(crate) fn retraction(sk: u64) {
 #[inline(always)]
 pub(crate) fn transition<M: Memory>(sk: u64, old_state: u8, new_state: u8, connection: &Connection) {
     let common = Common::<M>::of(sk);
-    let Some(netns) = netns(&common) else { return };
-    // The kernel has let go of the port by the time a connection ends; looking for the copy it keeps takes a call.
-    let local_port = if connection.local_port != 0 { connection.local_port } else { socket::local_port(sk) };
+    let Some(netns) = netns(&common, connection) else { return };
+    // The kernel has let go of the port by the time a connection ends.
+    let local_port = if connection.local_port != 0 { connection.local_port } else { socket::local_port(&common) };
     let remote_port = common.remote_port();
     let is_wanted_anyway = old_state == CLOSE && new_state == CLOSE;
     if !is_wanted_place(netns, local_port, remote_port)
@@ -117,9 +117,13 @@ pub(crate) fn transition<M: Memory>(sk: u64, old_state: u8, new_state: u8, conne
     }
     let in_full = !is_for_report();
     flags |= u16::from(in_full) * conn_flag::IN_FULL;
+    // Where it begins the clock has just been read.
+    let is_begun =
+        matches!((old_state, new_state), (_, SYN_SENT | LISTEN) | (LISTEN, SYN_RECV)) && connection.born_ns > 1;
+    let time_ns = if is_begun { connection.born_ns } else { now() };
     let was_open = !matches!(old_state, FIN_WAIT1 | FIN_WAIT2 | CLOSING | LAST_ACK);
     let mut record = TransitionRecord {
-        header: header(RecordKind::Transition, old_state << 4 | new_state, flags, netns),
+        header: header(RecordKind::Transition, old_state << 4 | new_state, flags, netns, time_ns),
         socket: if !in_full && connection.timewait != 0 { connection.timewait } else { sk },
         opener: connection.opener.count,
         closer: connection.closer.count,
@@ -152,10 +156,11 @@ struct Sent<R, E, T> {
     rest: T,
 }
 
-/// Inode number of the socket's network namespace. None if it could not be read, which is counted.
+/// Inode number of the socket's network namespace, as it is known or has to be read. None if it could not be read, which is
+/// counted.
 #[inline(always)]
-fn netns<M: Memory>(common: &Common<M>) -> Option<u32> {
-    let netns = common.netns();
+fn netns<M: Memory>(common: &Common<M>, known: &Connection) -> Option<u32> {
+    let netns = if known.netns != 0 { known.netns } else { common.netns() };
     if netns == 0 {
         count(Counter::ReadFault);
         return None;
@@ -165,10 +170,10 @@ fn netns<M: Memory>(common: &Common<M>) -> Option<u32> {
 
 /// Sends that a connection that was opened here ended, after the other side had closed it.
 #[inline(always)]
-pub(crate) fn closed_by_peer<M: Memory>(sk: u64) {
+pub(crate) fn closed_by_peer<M: Memory>(sk: u64, connection: &Connection) {
     let common = Common::<M>::of(sk);
-    let Some(netns) = netns(&common) else { return };
-    let record = |version| header(RecordKind::ClosedByPeer, version, common.remote_port(), netns);
+    let Some(netns) = netns(&common, connection) else { return };
+    let record = |version| header(RecordKind::ClosedByPeer, version, common.remote_port(), netns, now());
     if common.is_v6() {
         send(&Sent { record: record(6), ends: common.v6_ends(), rest: () }, 0, Counter::LostTransition);
     } else {
@@ -179,14 +184,14 @@ pub(crate) fn closed_by_peer<M: Memory>(sk: u64) {
 /// Sends a refused bind() or listen().
 #[inline(always)]
 pub(crate) fn refused(call: Call, pending: &PendingCall, errno: u32) {
-    let Some(netns) = netns(&Common::<Probed>::of(pending.sk)) else { return };
+    let Some(netns) = netns(&Common::<Probed>::of(pending.sk), &UNSEEN) else { return };
     let task = task::read_current();
     if !is_wanted_place(netns, pending.port, pending.port) || has_task_filter() && !task::is_wanted(&task) {
         count(Counter::Filtered);
         return;
     }
     let record = SyscallRecord {
-        header: header(RecordKind::Syscall, call as u8, 0, netns),
+        header: header(RecordKind::Syscall, call as u8, 0, netns, now()),
         errno,
         family: pending.family,
         port: pending.port,
@@ -207,7 +212,7 @@ pub(crate) fn refused(call: Call, pending: &PendingCall, errno: u32) {
 #[inline(always)]
 pub(crate) fn timewait(tw: u64, change: TimeWaitChange, substate: u8) {
     let common = Common::<Probed>::of(tw);
-    let Some(netns) = netns(&common) else { return };
+    let Some(netns) = netns(&common, &UNSEEN) else { return };
     // `tw_num` is `skc_num`, and stays: a timewait socket's port is not released before it is freed.
     let (local_port, remote_port) = (common.held_port(), common.remote_port());
     if !is_wanted_place(netns, local_port, remote_port) {
@@ -215,7 +220,7 @@ pub(crate) fn timewait(tw: u64, change: TimeWaitChange, substate: u8) {
         return;
     }
     let record = |flags| TimeWaitRecord {
-        header: header(RecordKind::TimeWait, change as u8, flags, netns),
+        header: header(RecordKind::TimeWait, change as u8, flags, netns, now()),
         timewait: tw,
         local_port,
         remote_port,
@@ -233,7 +238,7 @@ pub(crate) fn timewait(tw: u64, change: TimeWaitChange, substate: u8) {
 /// Announces a process and wakes the agent. False if there was no room.
 #[inline(always)]
 pub(crate) fn announcement(task: &Task, number: TaskNumber) -> bool {
-    submit(&TaskRecord { header: header(RecordKind::Task, 0, 0, 0), number, task: *task }, Counter::LostTask)
+    submit(&TaskRecord { header: header(RecordKind::Task, 0, 0, 0, now()), number, task: *task }, Counter::LostTask)
 }
 
 /// Sends a record and wakes the agent. False if there was no room.

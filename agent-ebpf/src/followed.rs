@@ -39,6 +39,11 @@ pub(crate) struct Connection {
     pub(crate) last_transition: u8,
     /// Local port, host order, as it was when this side closed; 0: not known
     pub(crate) local_port: u16,
+    /// Inode number of its network namespace, as it was when it began; 0: not known. Read when the kernel has just counted
+    /// the socket there: later another CPU has counted another one, and memory has to be waited for.
+    pub(crate) netns: u32,
+    /// Always zero
+    pub(crate) reserved: u32,
 }
 
 impl Connection {
@@ -105,6 +110,8 @@ pub(crate) static UNSEEN: Connection = Connection {
     timewait_state: 0,
     last_transition: 0,
     local_port: 0,
+    netns: 0,
+    reserved: 0,
 };
 
 /// Where a socket has its entry, if no other one has it there.
@@ -121,11 +128,11 @@ struct Place {
 
 /// A number that several CPUs change at the same time.
 #[repr(transparent)]
-struct Count(u64);
+struct Count(u32);
 
 impl Count {
     #[inline(always)]
-    fn get(&self) -> u64 {
+    fn get(&self) -> u32 {
         // SAFETY: a live, aligned value. Volatile, as another CPU may have changed it.
         unsafe { (&raw const self.0).read_volatile() }
     }
@@ -133,8 +140,8 @@ impl Count {
     /// At once, for every CPU. The target has no atomics in Rust's terms, as 5.10 has none that return the value.
     #[inline(always)]
     fn add(&mut self, number: i64) {
-        // SAFETY: an addition to eight aligned bytes of a live value.
-        unsafe { asm!("lock *(u64 *)({} + 0) += {}", in(reg) &raw mut self.0, in(reg) number, options(nostack)) }
+        // SAFETY: an addition to four aligned bytes of a live value.
+        unsafe { asm!("lock *(u32 *)({} + 0) += {}", in(reg) &raw mut self.0, in(reg) number, options(nostack)) }
     }
 }
 

@@ -91,7 +91,7 @@ impl<M: Memory> Common<M> {
         self.member(offset!(skc_reuse_byte))
     }
 
-    /// Inode number of the network namespace; 0 if it could not be read.
+    /// As [`netns`].
     #[inline(always)]
     pub(crate) fn netns(&self) -> u32 {
         M::get(self.member(offset!(skc_net)), offset!(net_inum))
@@ -126,10 +126,20 @@ pub(crate) fn read_local_address(sk: u64, family: u16, address: *mut Address) {
     }
 }
 
-/// Local port in host order, also of a socket whose port has just been released.
+/// Local port in host order, also of a socket whose port has just been released: then only the copy is left, which takes a
+/// call to look at.
 #[inline(always)]
-pub(crate) fn local_port(sk: u64) -> u16 {
-    u16::from_be(read_or_zero(sk, offset!(inet_sport)))
+pub(crate) fn local_port<M: Memory>(common: &Common<M>) -> u16 {
+    match common.held_port() {
+        0 => u16::from_be(read_or_zero(common.sk, offset!(inet_sport))),
+        held => held,
+    }
+}
+
+/// Inode number of the network namespace; 0 if it could not be read.
+#[inline(always)]
+pub(crate) fn netns<M: Memory>(sk: u64) -> u32 {
+    M::get(M::get(sk, offset!(skc_net)), offset!(net_inum))
 }
 
 /// Local port in host order, 0 if none is held.
@@ -199,8 +209,8 @@ pub(crate) fn shutdown<M: Memory>(sk: u64) -> u8 {
 /// `socket.state`, or 0 without a `struct socket` (an orphan, or a connection nobody accepted yet).
 #[inline(always)]
 pub(crate) fn socket_state<M: Memory>(sk: u64) -> u8 {
-    // Reading at the null pointer fails.
-    read_or_zero(M::get(sk, offset!(sk_socket)), offset!(socket_state))
+    // Reading at the null pointer fails, and is zero.
+    M::get::<u32>(M::get(sk, offset!(sk_socket)), offset!(socket_state)) as u8
 }
 
 /// `sk_err`.

@@ -177,7 +177,7 @@ fn observe<M: Memory>(ctx: &impl EbpfContext, transition: Transition, program: P
         && known.flags & (conn_flag::ACTIVE_OPEN | conn_flag::SYN_REJECTED) == conn_flag::ACTIVE_OPEN
         && socket::error::<M>(sk) == 0
     {
-        emit::closed_by_peer::<M>(sk);
+        emit::closed_by_peer::<M>(sk, known);
     } else if new == CLOSE || new == LISTEN || is_for_states() {
         emit::transition::<M>(sk, old, new, known);
     }
@@ -224,20 +224,18 @@ fn learn<M: Memory>(connection: &mut Connection, sk: u64, old: u8, new: u8) -> A
     match (old, new) {
         // tcp_v4_connect(), tcp_v6_connect(): the connecting process. Whatever the socket was before is over.
         (_, SYN_SENT) => {
-            begin(
-                connection,
-                conn_flag::ACTIVE_OPEN | u16::from(socket::held_port::<M>(sk) != 0) * conn_flag::PORT_BOUND,
-            );
+            let port_bound = u16::from(socket::held_port::<M>(sk) != 0) * conn_flag::PORT_BOUND;
+            begin::<M>(connection, sk, conn_flag::ACTIVE_OPEN | port_bound);
             Acts::Opener
         }
         // inet_csk_listen_start(): the listening process.
         (_, LISTEN) => {
-            begin(connection, 0);
+            begin::<M>(connection, sk, 0);
             Acts::Opener
         }
         // A child of a listener, in softirq. `sk` is the child already.
         (LISTEN, SYN_RECV) => {
-            begin(connection, conn_flag::PASSIVE_OPEN);
+            begin::<M>(connection, sk, conn_flag::PASSIVE_OPEN);
             Acts::Nobody
         }
         (_, ESTABLISHED) => {
@@ -275,8 +273,9 @@ fn learn<M: Memory>(connection: &mut Connection, sk: u64, old: u8, new: u8) -> A
 }
 
 #[inline(always)]
-fn begin(connection: &mut Connection, flags: u16) {
+fn begin<M: Memory>(connection: &mut Connection, sk: u64, flags: u16) {
     connection.clear();
+    connection.netns = socket::netns::<M>(sk);
     // Whether it was seen is enough where nobody asks when: the clock takes as long as all the rest of this.
     connection.born_ns = if config!(wants_births) != 0 { emit::now() } else { 1 };
     connection.flags = flags;

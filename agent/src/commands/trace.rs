@@ -23,6 +23,7 @@ pub(super) async fn run(global: &Global, args: &Trace) -> anyhow::Result<ExitCod
     let mut interrupt = Interrupt::listen()?;
     let detail = if args.states { Detail::States } else { Detail::Ends };
     let mut session = Session::start(&settings(global, detail, filter), None)?;
+    session.only_tell();
     for spot in session.blind_spots() {
         log::warn!("{spot}");
     }

@@ -23,7 +23,7 @@ use crate::{
     kernel::{
         Losses, Programs, Settings, StartError,
         census::{self, boottime},
-        plan::{Plan, Rung},
+        plan::{Observed, Plan, Rung},
         processes::Procfs,
         sock_diag::DumpFilter,
     },
@@ -123,6 +123,10 @@ pub struct Session {
     found_no_port: bool,
     /// Only certain processes are asked for
     wants_owners: bool,
+    /// There will be a report
+    is_reported: bool,
+    /// The state is asked for something: by a report, or for whose a timewait socket is
+    is_state_asked: bool,
 }
 
 impl Session {
@@ -190,6 +194,8 @@ impl Session {
             has_reconciled: false,
             found_no_port: false,
             wants_owners: settings.filter.names_a_process(),
+            is_reported: true,
+            is_state_asked: true,
         };
         let unseen = session.plan().steps.iter().filter(|step| step.rung == Rung::None);
         let unseen: Vec<String> = unseen
@@ -244,6 +250,14 @@ impl Session {
         self.course = Some(Course::default());
     }
 
+    /// For those who only listen, and never ask for a report: from now on nobody looks for what that alone would say, what a
+    /// process runs and who holds a port. Nor does the state take anything in where it is not asked whose a timewait socket
+    /// is, because nothing is told of those.
+    pub fn only_tell(&mut self) {
+        self.is_reported = false;
+        self.is_state_asked = self.plan().rung(Observed::TimeWaitLeft) < Rung::SockDiag;
+    }
+
     /// Observes until `until` is done, telling `sink` of every event.
     ///
     /// # Errors
@@ -266,7 +280,7 @@ impl Session {
                 }
                 ready = self.programs.readable_mut() => ready.context("wait for the ring buffer")?.clear_ready(),
                 _ = poll.tick() => {}
-                _ = reconcile.tick() => self.begin_reconciliation(),
+                _ = reconcile.tick(), if self.is_state_asked => self.begin_reconciliation(),
                 _ = settle.tick(), if self.recording.is_some() => self.record(recording::Writer::settle),
             }
             self.drain(sink)?;
@@ -329,9 +343,11 @@ impl Session {
             if ahead.is_empty() {
                 break;
             }
-            self.state.look_ahead(&ahead);
+            if self.is_state_asked {
+                self.state.look_ahead(&ahead);
+            }
             for event in &ahead {
-                self.found_no_port |= found_no_port(event);
+                self.found_no_port |= self.is_reported && found_no_port(event);
                 self.take_in(event, sink)?;
             }
             ahead.clear();
@@ -355,6 +371,7 @@ impl Session {
             sink.event(event, owner)?;
         }
         match event {
+            _ if !self.is_reported => {}
             Event::ProcessSeen(task) if !task.is_kernel_thread => {
                 let process = self.procfs.describe(task);
                 self.feed(Input::Process(process));
@@ -367,10 +384,12 @@ impl Session {
         }
         if self.recording.is_some() || self.course.is_some() {
             self.feed(Input::Event(event.clone()));
-        } else {
+        } else if self.is_state_asked {
             self.state.apply(event);
         }
-        if let Event::Refused(call) = event {
+        if self.is_reported
+            && let Event::Refused(call) = event
+        {
             self.want_holders(call.clone());
         }
         Ok(())
