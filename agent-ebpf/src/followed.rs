@@ -151,7 +151,7 @@ const _: () = assert!(size_of::<Place>() == 64, "a place is a line of the cache"
 #[map]
 static PLACES: Array<Place> = Array::with_max_entries(131_072, 0);
 
-/// Preallocated, and not an LRU: an owner must never vanish silently. A full table is counted. About 13 MB; the agent
+/// Preallocated, and not an LRU: an owner must never vanish silently. A full table is counted. About 14 MB; the agent
 /// sets the size it wants at load.
 #[map]
 static SOCKETS: HashMap<u64, Connection> = HashMap::with_max_entries(131_072, 0);

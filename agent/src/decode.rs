@@ -103,6 +103,7 @@ impl Decoder {
     pub fn decode(&mut self, bytes: &[u8]) -> Result<Event, DecodeError> {
         let mut events = Vec::with_capacity(1);
         self.decode_onto(bytes, &mut events)?;
+        // One record, one event.
         events.pop().ok_or(DecodeError::Short(bytes.len()))
     }
 

@@ -49,7 +49,7 @@ pub struct Settings {
 impl Settings {
     /// Size of the ring buffer unless told otherwise: 65,000 records of ended connections.
     pub const DEFAULT_RING_BYTES: u32 = 4 << 20;
-    /// Sockets followed at the same time unless told otherwise, about 13 MB of kernel memory, and 8 MB for their places.
+    /// Sockets followed at the same time unless told otherwise, about 14 MB of kernel memory, and 8 MB for their places.
     pub const DEFAULT_MAX_SOCKETS: u32 = 131_072;
 }
 

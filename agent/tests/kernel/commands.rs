@@ -10,13 +10,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use firstfin::report::{Direction, HolderKind, Report, Severity};
+use firstfin::{
+    kernel::plan::Observed,
+    report::{Direction, HolderKind, Report, Severity},
+};
 use libtest_mimic::{Failed, Trial};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
-    case::{Outcome, alone, trials},
+    actor::SocketOption,
+    case::{Outcome, alone, lesser, trials},
     rung,
+    scene::Scene,
 };
 
 pub(crate) fn tests() -> Vec<Trial> {
@@ -24,10 +29,13 @@ pub(crate) fn tests() -> Vec<Trial> {
         demo_finds_every_mistake,
         signal_ends_a_report_early,
         trace_prints_a_refused_bind,
+        trace_says_whose_a_time_wait_was,
         replay_gives_the_report_of_the_session,
         a_killed_recording_can_be_replayed,
     )
 }
+
+const REUSE: [SocketOption; 1] = [SocketOption::ReuseAddress(true)];
 
 fn firstfin(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_firstfin"));
@@ -230,5 +238,55 @@ fn trace_prints_a_refused_bind() -> Outcome {
     assert_eq!((&event["error"], &event["local"]), (&"EADDRINUSE".into(), &address.to_string().into()), "{line}");
     assert_eq!(event["process"]["pid"], std::process::id());
     assert_eq!(trace.wait()?.code(), Some(0));
+    Ok(())
+}
+
+/// Its state is asked for that alone. The server's TIME_WAITs are taken over, one after the other, by SYNs from their ports.
+fn trace_says_whose_a_time_wait_was() -> Outcome {
+    let scene = Scene::new()?;
+    let (mut client, mut server) = (scene.actor("ff-client")?, scene.actor("ff-server")?);
+    let listener = server.listen((Ipv4Addr::LOCALHOST, 8_080).into())?;
+    let netns = scene.net.id().to_string();
+    let mut trace = firstfin(&["trace", "--format", "json", "--netns", &netns, "--duration", "30s"]).spawn()?;
+    let lines = BufReader::new(trace.stdout.take().ok_or("no output")?).lines();
+    let is_upper = rung::is_upper(Observed::TimeWaitLeft)?;
+    let reader = std::thread::spawn(move || {
+        let mut unknown = 0;
+        for line in lines {
+            let event: serde_json::Value = serde_json::from_str(&line.ok()?).ok()?;
+            let has_closed = event["closed_first"] == true && event["local"] == "127.0.0.1:8080";
+            let is_wanted = if is_upper { event["left"] == "new_syn" } else { has_closed };
+            match (is_wanted, event["process"].is_null()) {
+                (true, false) => return Some((event, unknown)),
+                (true, true) => unknown += 1,
+                (false, _) => {}
+            }
+        }
+        None
+    });
+    for port in 42_000..43_000 {
+        if reader.is_finished() {
+            break;
+        }
+        let from = (Ipv4Addr::LOCALHOST, port).into();
+        let (ours, theirs) = (client.connect_from(from, &REUSE, listener.address)?, server.accept(listener)?);
+        scene.leave_time_wait((&mut server, theirs), (&mut client, ours))?;
+        let (ours, theirs) = (client.connect_from(from, &REUSE, listener.address)?, server.accept(listener)?);
+        client.close(ours.socket)?;
+        server.close(theirs.socket)?;
+        // When the trace has attached is not announced.
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    kill_process(Pid::from_child(&trace), Signal::INT)?;
+    trace.wait()?;
+    let (event, unknown) = reader.join().map_err(|_| "the reader panicked")?.ok_or("it is not told")?;
+    let who = (event["process"]["pid"].as_u64(), event["process"]["comm"].as_str());
+    assert_eq!(who, (Some(server.who().key.tgid.into()), Some("ff-server")), "{event}");
+    assert_eq!((&event["local"], event.get("opener")), (&"127.0.0.1:8080".into(), None), "{event}");
+    // One at most began before the trace.
+    assert!(unknown <= 1, "{unknown} of nobody");
+    if !is_upper {
+        lesser("a trace does not see that a timewait socket leaves");
+    }
     Ok(())
 }
