@@ -13,7 +13,7 @@ use std::{
 use crate::model::TcpState;
 
 /// Blanks between two columns
-pub(super) const GAP: usize = 2;
+const GAP: usize = 2;
 /// Width of the column that [`write_duration`] fills
 pub(super) const DURATION: usize = 7;
 /// As many as a column is wide, with its gap
