@@ -18,7 +18,7 @@ use crate::{
     memory::{Memory, Probed},
     settings::{config, is_for_report},
     socket::{self, Common},
-    states::{CLOSE, CLOSING, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN, SYN_RECV, SYN_SENT},
+    states::{CLOSE, CLOSING, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN},
     task,
 };
 
@@ -42,8 +42,8 @@ pub(crate) fn now() -> u64 {
 }
 
 #[inline(always)]
-fn header(kind: RecordKind, what: u8, flags: u16, netns: u32, time_ns: u64) -> Header {
-    Header { kind: kind as u8, what, flags, netns, time_ns }
+fn header(kind: RecordKind, what: u8, flags: u16, netns: u32) -> Header {
+    Header { kind: kind as u8, what, flags, netns, time_ns: now() }
 }
 
 /// Sends `record`, but for its last bytes. Looks how full the buffer is once in so many records.
@@ -117,13 +117,9 @@ pub(crate) fn transition<M: Memory>(sk: u64, old_state: u8, new_state: u8, conne
     }
     let in_full = !is_for_report();
     flags |= u16::from(in_full) * conn_flag::IN_FULL;
-    // Where it begins the clock has just been read.
-    let is_begun =
-        matches!((old_state, new_state), (_, SYN_SENT | LISTEN) | (LISTEN, SYN_RECV)) && connection.born_ns > 1;
-    let time_ns = if is_begun { connection.born_ns } else { now() };
     let was_open = !matches!(old_state, FIN_WAIT1 | FIN_WAIT2 | CLOSING | LAST_ACK);
     let mut record = TransitionRecord {
-        header: header(RecordKind::Transition, old_state << 4 | new_state, flags, netns, time_ns),
+        header: header(RecordKind::Transition, old_state << 4 | new_state, flags, netns),
         socket: if !in_full && connection.timewait != 0 { connection.timewait } else { sk },
         opener: connection.opener.count,
         closer: connection.closer.count,
@@ -173,7 +169,7 @@ fn netns<M: Memory>(common: &Common<M>, known: &Connection) -> Option<u32> {
 pub(crate) fn closed_by_peer<M: Memory>(sk: u64, connection: &Connection) {
     let common = Common::<M>::of(sk);
     let Some(netns) = netns(&common, connection) else { return };
-    let record = |version| header(RecordKind::ClosedByPeer, version, common.remote_port(), netns, now());
+    let record = |version| header(RecordKind::ClosedByPeer, version, common.remote_port(), netns);
     if common.is_v6() {
         send(&Sent { record: record(6), ends: common.v6_ends(), rest: () }, 0, Counter::LostTransition);
     } else {
@@ -191,7 +187,7 @@ pub(crate) fn refused(call: Call, pending: &PendingCall, errno: u32) {
         return;
     }
     let record = SyscallRecord {
-        header: header(RecordKind::Syscall, call as u8, 0, netns, now()),
+        header: header(RecordKind::Syscall, call as u8, 0, netns),
         errno,
         family: pending.family,
         port: pending.port,
@@ -220,7 +216,7 @@ pub(crate) fn timewait(tw: u64, change: TimeWaitChange, substate: u8) {
         return;
     }
     let record = |flags| TimeWaitRecord {
-        header: header(RecordKind::TimeWait, change as u8, flags, netns, now()),
+        header: header(RecordKind::TimeWait, change as u8, flags, netns),
         timewait: tw,
         local_port,
         remote_port,
@@ -238,7 +234,7 @@ pub(crate) fn timewait(tw: u64, change: TimeWaitChange, substate: u8) {
 /// Announces a process and wakes the agent. False if there was no room.
 #[inline(always)]
 pub(crate) fn announcement(task: &Task, number: TaskNumber) -> bool {
-    submit(&TaskRecord { header: header(RecordKind::Task, 0, 0, 0, now()), number, task: *task }, Counter::LostTask)
+    submit(&TaskRecord { header: header(RecordKind::Task, 0, 0, 0), number, task: *task }, Counter::LostTask)
 }
 
 /// Sends a record and wakes the agent. False if there was no room.

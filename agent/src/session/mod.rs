@@ -123,10 +123,18 @@ pub struct Session {
     found_no_port: bool,
     /// Only certain processes are asked for
     wants_owners: bool,
-    /// There will be a report
-    is_reported: bool,
-    /// The state is asked for something: by a report, or for whose a timewait socket is
-    is_state_asked: bool,
+    asked: Asked,
+}
+
+/// What is asked of a session's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Asked {
+    /// So it takes nothing in
+    Nothing,
+    /// Whose a timewait socket is
+    Owners,
+    /// Everything
+    Report,
 }
 
 impl Session {
@@ -194,8 +202,7 @@ impl Session {
             has_reconciled: false,
             found_no_port: false,
             wants_owners: settings.filter.names_a_process(),
-            is_reported: true,
-            is_state_asked: true,
+            asked: Asked::Report,
         };
         let unseen = session.plan().steps.iter().filter(|step| step.rung == Rung::None);
         let unseen: Vec<String> = unseen
@@ -254,8 +261,8 @@ impl Session {
     /// process runs and who holds a port. Nor does the state take anything in where it is not asked whose a timewait socket
     /// is, because nothing is told of those.
     pub fn only_tell(&mut self) {
-        self.is_reported = false;
-        self.is_state_asked = self.plan().rung(Observed::TimeWaitLeft) < Rung::SockDiag;
+        let are_owners_told = self.plan().rung(Observed::TimeWaitLeft) < Rung::SockDiag;
+        self.asked = if are_owners_told { Asked::Owners } else { Asked::Nothing };
     }
 
     /// Observes until `until` is done, telling `sink` of every event.
@@ -280,7 +287,7 @@ impl Session {
                 }
                 ready = self.programs.readable_mut() => ready.context("wait for the ring buffer")?.clear_ready(),
                 _ = poll.tick() => {}
-                _ = reconcile.tick(), if self.is_state_asked => self.begin_reconciliation(),
+                _ = reconcile.tick(), if self.asked > Asked::Nothing => self.begin_reconciliation(),
                 _ = settle.tick(), if self.recording.is_some() => self.record(recording::Writer::settle),
             }
             self.drain(sink)?;
@@ -343,11 +350,11 @@ impl Session {
             if ahead.is_empty() {
                 break;
             }
-            if self.is_state_asked {
+            if self.asked > Asked::Nothing {
                 self.state.look_ahead(&ahead);
             }
             for event in &ahead {
-                self.found_no_port |= self.is_reported && found_no_port(event);
+                self.found_no_port |= self.asked == Asked::Report && found_no_port(event);
                 self.take_in(event, sink)?;
             }
             ahead.clear();
@@ -371,7 +378,7 @@ impl Session {
             sink.event(event, owner)?;
         }
         match event {
-            _ if !self.is_reported => {}
+            _ if self.asked < Asked::Report => {}
             Event::ProcessSeen(task) if !task.is_kernel_thread => {
                 let process = self.procfs.describe(task);
                 self.feed(Input::Process(process));
@@ -384,10 +391,10 @@ impl Session {
         }
         if self.recording.is_some() || self.course.is_some() {
             self.feed(Input::Event(event.clone()));
-        } else if self.is_state_asked {
+        } else if self.asked > Asked::Nothing {
             self.state.apply(event);
         }
-        if self.is_reported
+        if self.asked == Asked::Report
             && let Event::Refused(call) = event
         {
             self.want_holders(call.clone());

@@ -18,7 +18,7 @@ use libtest_mimic::{Failed, Trial};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
-    actor::SocketOption,
+    actor::REUSE,
     case::{Outcome, alone, lesser, trials},
     rung,
     scene::Scene,
@@ -34,8 +34,6 @@ pub(crate) fn tests() -> Vec<Trial> {
         a_killed_recording_can_be_replayed,
     )
 }
-
-const REUSE: [SocketOption; 1] = [SocketOption::ReuseAddress(true)];
 
 fn firstfin(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_firstfin"));
@@ -269,9 +267,9 @@ fn trace_says_whose_a_time_wait_was() -> Outcome {
             break;
         }
         let from = (Ipv4Addr::LOCALHOST, port).into();
-        let (ours, theirs) = (client.connect_from(from, &REUSE, listener.address)?, server.accept(listener)?);
+        let (ours, theirs) = (client.connect_from(from, REUSE, listener.address)?, server.accept(listener)?);
         scene.leave_time_wait((&mut server, theirs), (&mut client, ours))?;
-        let (ours, theirs) = (client.connect_from(from, &REUSE, listener.address)?, server.accept(listener)?);
+        let (ours, theirs) = (client.connect_from(from, REUSE, listener.address)?, server.accept(listener)?);
         client.close(ours.socket)?;
         server.close(theirs.socket)?;
         // When the trace has attached is not announced.

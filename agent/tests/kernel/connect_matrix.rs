@@ -13,7 +13,7 @@ use libtest_mimic::{Failed, Trial};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::{
-    actor::{Actor, Conn, Family, Fork, Listener, SocketOption, establish},
+    actor::{Actor, Conn, Family, Fork, Listener, REUSE, SocketOption, establish},
     case::{Outcome, trials},
     scene::{Refusal, Scene, errno_of, outbound},
 };
@@ -33,7 +33,6 @@ pub(crate) fn tests() -> Vec<Trial> {
     )
 }
 
-const REUSE: &[SocketOption] = &[SocketOption::ReuseAddress(true)];
 const PLAIN: &[SocketOption] = &[];
 
 fn local(port: u16) -> SocketAddr {

@@ -30,21 +30,12 @@ impl<'a> Line<'a> {
         Self(out)
     }
 
-    /// Writes a column of characters that take one byte each, and the gap behind it.
+    /// Writes a column, so many bytes wide, and the gap behind it.
     #[inline]
     pub(super) fn column(&mut self, width: usize, write: impl FnOnce(&mut Vec<u8>)) {
-        self.column_with_more(width, |out| {
-            write(out);
-            0
-        });
-    }
-
-    /// The same for characters that may take more; `write` returns how many bytes more it wrote than characters.
-    #[inline]
-    pub(super) fn column_with_more(&mut self, width: usize, write: impl FnOnce(&mut Vec<u8>) -> usize) {
         let start = self.0.len();
-        let more = write(self.0);
-        let end = (start + width + more).max(self.0.len()) + GAP;
+        write(self.0);
+        let end = (start + width).max(self.0.len()) + GAP;
         while self.0.len() < end {
             self.0.extend_from_slice(&BLANKS);
             self.0.truncate(end);
@@ -54,6 +45,11 @@ impl<'a> Line<'a> {
     pub(super) fn rest(self) -> &'a mut Vec<u8> {
         self.0
     }
+}
+
+/// By how many bytes a column has to be wider for a text whose characters take more than one each.
+pub(super) fn surplus(text: &str) -> usize {
+    if text.is_ascii() { 0 } else { text.len() - text.chars().count() }
 }
 
 /// Text that is `N` bytes long at most.
@@ -246,10 +242,7 @@ mod tests {
             assert_eq!(line, expected);
         }
         let umlauts = written(|out| {
-            Line::begin(out).column_with_more(5, |out| {
-                out.extend_from_slice("ää".as_bytes());
-                2
-            });
+            Line::begin(out).column(5 + surplus("ää"), |out| out.extend_from_slice("ää".as_bytes()));
         });
         assert_eq!(umlauts, "ää     ");
     }

@@ -7,7 +7,7 @@ mod tests;
 
 use std::borrow::Cow;
 
-use self::columns::{DURATION, Line, write_duration, write_endpoint, write_state};
+use self::columns::{DURATION, Line, surplus, write_duration, write_endpoint, write_state};
 pub use self::record::{Cause, EVENT_SCHEMA, EndingKind, EventProcess, EventRecord, EventType};
 use super::{clock::Clock, words};
 use crate::{
@@ -53,15 +53,10 @@ impl Lines {
         let Some(record) = EventRecord::of(event, owner, &self.clock, self.with_states) else { return false };
         let mut line = Line::begin(out);
         line.column(TIME, |out| self.clock.write_time_of_day(record.at, out));
-        line.column_with_more(PROCESS, |out| match &record.process {
-            Some(process) => {
-                write_process(process, out);
-                bytes_more(process.comm.as_str())
-            }
-            None => {
-                out.push(b'-');
-                0
-            }
+        let surplus = record.process.as_ref().map_or(0, |process| surplus(process.comm.as_str()));
+        line.column(PROCESS + surplus, |out| match &record.process {
+            Some(process) => write_process(process, out),
+            None => out.push(b'-'),
         });
         if self.with_states {
             line.column(STATES, |out| {
@@ -113,11 +108,6 @@ impl Lines {
         out.push(b'\n');
         Ok(true)
     }
-}
-
-/// Bytes that are no characters of their own.
-fn bytes_more(text: &str) -> usize {
-    if text.is_ascii() { 0 } else { text.len() - text.chars().count() }
 }
 
 fn write_process(process: &EventProcess<'_>, out: &mut Vec<u8>) {

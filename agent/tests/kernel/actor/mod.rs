@@ -13,6 +13,6 @@ mod uring;
 
 pub(crate) use handle::{Actor, Conn, Fork, Listener, Socket, establish};
 pub(crate) use process::run;
-pub(crate) use protocol::{Command, Family, Protocol, SocketOption};
+pub(crate) use protocol::{Command, Family, Protocol, REUSE, SocketOption};
 pub(crate) use sockets::{await_state, is_port_range_usable, receive_end, set_number};
 pub(crate) use uring::{has_bind as has_uring_bind, is_usable as is_uring_usable};

@@ -107,6 +107,9 @@ pub(crate) enum SocketOption {
     Repair,
 }
 
+/// What most servers set.
+pub(crate) const REUSE: &[SocketOption] = &[SocketOption::ReuseAddress(true)];
+
 /// What came of a step.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Reply {

@@ -18,8 +18,8 @@ use self::{
 };
 use crate::{
     actor::{
-        Family, Protocol,
-        SocketOption::{self, ReuseAddress, ReusePort, V6Only},
+        Family, Protocol, REUSE,
+        SocketOption::{self, ReusePort, V6Only},
         establish,
     },
     case::{Outcome, lesser, trials},
@@ -44,7 +44,6 @@ pub(crate) fn tests() -> Vec<Trial> {
 }
 
 const PLAIN: &[SocketOption] = &[];
-const REUSE: &[SocketOption] = &[ReuseAddress(true)];
 const SHARE: &[SocketOption] = &[ReusePort(true)];
 const DUAL: &[SocketOption] = &[V6Only(false)];
 const ONLY_V6: &[SocketOption] = &[V6Only(true)];

@@ -14,7 +14,7 @@ use libtest_mimic::{Failed, Trial};
 
 use super::why_bind;
 use crate::{
-    actor::{Actor, Family, Fork, Listener, SocketOption, establish},
+    actor::{Actor, Family, Fork, Listener, REUSE, SocketOption, establish},
     case::{Outcome, lesser, trials},
     readers::kernel_is_at_least,
     scene::{NOBODY, Scene, errno_of},
@@ -35,7 +35,6 @@ pub(super) fn tests() -> Vec<Trial> {
 }
 
 const PLAIN: &[SocketOption] = &[];
-const REUSE: &[SocketOption] = &[SocketOption::ReuseAddress(true)];
 
 fn local(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()

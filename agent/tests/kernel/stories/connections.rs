@@ -15,7 +15,7 @@ use libtest_mimic::{Failed, Trial};
 
 use super::{why, why_bind};
 use crate::{
-    actor::{Family, SocketOption, establish},
+    actor::{Family, REUSE, SocketOption, establish},
     case::{Outcome, lesser, trials},
     leaves::time_wait_with_a_late_fin,
     rung,
@@ -39,7 +39,6 @@ pub(super) fn tests() -> Vec<Trial> {
     )
 }
 
-const REUSE: &[SocketOption] = &[SocketOption::ReuseAddress(true)];
 /// As many as make a finding.
 const MANY: usize = 12;
 
